@@ -1,0 +1,129 @@
+"""Checks of user input: every error names the argument, what was expected, what came, and what to do."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Float = np.float32 | np.float64
+FloatArray = npt.NDArray[np.floating[Any]]
+
+__all__ = [
+    "Float",
+    "FloatArray",
+    "as_dtype",
+    "as_float_array",
+    "as_generator",
+    "choice",
+    "non_negative",
+    "number",
+    "positive_int",
+    "same_dtype",
+]
+
+
+def as_dtype(dtype: npt.DTypeLike, name: str = "dtype") -> np.dtype[Any]:
+    """Return ``dtype`` as float32 or float64, the two precisions of the kernels."""
+    try:
+        resolved = np.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"{name}: expected 'float32' or 'float64', got {dtype!r}") from error
+    if resolved not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(f"{name}: expected 'float32' or 'float64', got {resolved.name!r}")
+    return resolved
+
+
+def as_float_array(value: Any, name: str, *, ndim: int, shape: Sequence[int | None] | None = None) -> FloatArray:
+    """Return ``value`` as a C-contiguous float32 or float64 array with finite entries and no empty axis.
+
+    Lists of numbers become float64; an array of another dtype is refused rather than cast.
+    """
+    array = np.asarray(value)
+    if not hasattr(value, "dtype") and array.dtype.kind in "iu":
+        array = array.astype(np.float64)
+    if array.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(
+            f"{name}: expected a float32 or float64 array, got dtype {array.dtype}; "
+            f"convert it explicitly, for instance {name}.astype('float64')"
+        )
+    if array.ndim != ndim:
+        raise ValueError(f"{name}: expected {ndim} dimension{'s' * (ndim != 1)}, got shape {array.shape}")
+    if shape is not None and any(want is not None and want != got for want, got in zip(shape, array.shape, strict=True)):
+        wanted = ", ".join("any" if want is None else str(want) for want in shape)
+        raise ValueError(f"{name}: expected shape ({wanted}), got {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"{name}: expected at least one entry along every axis, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"{name}: expected finite numbers, got {array[where]} at index {where}")
+    return np.ascontiguousarray(array)
+
+
+def same_dtype(arrays: Iterable[tuple[str, FloatArray]]) -> np.dtype[Any]:
+    """Return the one dtype of all named arrays; mixed precision raises ``TypeError``."""
+    pairs = list(arrays)
+    first_name, first = pairs[0]
+    for name, array in pairs[1:]:
+        if array.dtype != first.dtype:
+            raise TypeError(
+                f"{name}: expected {first.dtype} like {first_name}, got {array.dtype}; "
+                "give every array the same precision, for instance with .astype"
+            )
+    return first.dtype
+
+
+def positive_int(value: Any, name: str, *, minimum: int = 1) -> int:
+    """Return ``value`` as an int of at least ``minimum``."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        integer = operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name}: expected an integer, got {value!r}") from error
+    if integer < minimum:
+        raise ValueError(f"{name}: expected an integer >= {minimum}, got {integer}")
+    return integer
+
+
+def number(value: Any, name: str) -> float:
+    """Return ``value`` as a finite float."""
+    if isinstance(value, (bool, np.bool_, str, bytes)):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    try:
+        result = float(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected a number, got {value!r}") from error
+    if not math.isfinite(result):
+        raise ValueError(f"{name}: expected a finite number, got {result}")
+    return result
+
+
+def non_negative(value: Any, name: str, *, strict: bool = False) -> float:
+    """Return ``value`` as a finite float >= 0 (> 0 if ``strict``)."""
+    result = number(value, name)
+    if result < 0 or (strict and result == 0):
+        raise ValueError(f"{name}: expected a number {'> 0' if strict else '>= 0'}, got {result}")
+    return result
+
+
+def choice(value: Any, name: str, allowed: Sequence[str]) -> str:
+    """Return ``value`` if it is one of ``allowed``."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
+    if value not in allowed:
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def as_generator(seed: Any, name: str = "seed") -> np.random.Generator:
+    """Return a NumPy generator from an int, a ``Generator`` (used as it is) or None (fresh entropy)."""
+    if isinstance(seed, np.random.Generator):
+        return seed
+    if seed is None:
+        return np.random.default_rng()
+    return np.random.default_rng(positive_int(seed, name, minimum=0))
