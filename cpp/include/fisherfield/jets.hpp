@@ -9,7 +9,21 @@
 namespace fisherfield {
 
 enum class ActivationKind : int {
-  linear, relu, leaky_relu, erf, tanh, sigmoid, hard_tanh, gelu, silu, softplus, elu, selu, sin, cos, abs
+  linear,
+  relu,
+  leaky_relu,
+  erf,
+  tanh,
+  sigmoid,
+  hard_tanh,
+  gelu,
+  silu,
+  softplus,
+  elu,
+  selu,
+  sin,
+  cos,
+  abs
 };
 
 // parameter: slope of leaky_relu, alpha of elu; ignored by the others.
@@ -34,7 +48,9 @@ FISHERFIELD_HD inline T clamp_tail(T u) {
 
 struct Linear {
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const { return {u, T(1), T(0)}; }
+  FISHERFIELD_HD Jet<T> operator()(T u) const {
+    return {u, T(1), T(0)};
+  }
 };
 
 struct LeakyRelu {
@@ -48,7 +64,9 @@ struct LeakyRelu {
 
 struct Relu {
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const { return {u > 0 ? u : T(0), u > 0 ? T(1) : T(0), T(0)}; }
+  FISHERFIELD_HD Jet<T> operator()(T u) const {
+    return {u > 0 ? u : T(0), u > 0 ? T(1) : T(0), T(0)};
+  }
 };
 
 struct HardTanh {
@@ -103,8 +121,8 @@ struct Silu {
     const T v = clamp_tail(u);
     const T e = math::exp(-math::abs(u));
     const T inverse = T(1) / (T(1) + e);
-    const T up = u < 0 ? e * inverse : inverse;      // sigmoid(u)
-    const T down = u < 0 ? inverse : e * inverse;    // sigmoid(-u)
+    const T up = u < 0 ? e * inverse : inverse;    // sigmoid(u)
+    const T down = u < 0 ? inverse : e * inverse;  // sigmoid(-u)
     return {(u > 0 ? u : v) * up, up * (T(1) + v * down), up * down * (T(2) - v * (up - down))};
   }
 };
@@ -140,12 +158,16 @@ struct Elu {
 
 struct Sin {
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const { return {math::sin(u), math::cos(u), -math::sin(u)}; }
+  FISHERFIELD_HD Jet<T> operator()(T u) const {
+    return {math::sin(u), math::cos(u), -math::sin(u)};
+  }
 };
 
 struct Cos {
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const { return {math::cos(u), -math::sin(u), -math::cos(u)}; }
+  FISHERFIELD_HD Jet<T> operator()(T u) const {
+    return {math::cos(u), -math::sin(u), -math::cos(u)};
+  }
 };
 
 }  // namespace jets
@@ -154,21 +176,36 @@ struct Cos {
 template <class F>
 FISHERFIELD_HD auto dispatch(const Activation& phi, F&& f) {
   switch (phi.kind) {
-    case ActivationKind::relu: return f(jets::Relu{});
-    case ActivationKind::leaky_relu: return f(jets::LeakyRelu{phi.parameter});
-    case ActivationKind::erf: return f(jets::Erf{});
-    case ActivationKind::tanh: return f(jets::Tanh{});
-    case ActivationKind::sigmoid: return f(jets::Sigmoid{});
-    case ActivationKind::hard_tanh: return f(jets::HardTanh{});
-    case ActivationKind::gelu: return f(jets::Gelu{});
-    case ActivationKind::silu: return f(jets::Silu{});
-    case ActivationKind::softplus: return f(jets::Softplus{});
-    case ActivationKind::elu: return f(jets::Elu{phi.parameter, 1.0});
-    case ActivationKind::selu: return f(jets::Elu{1.6732632423543772848170429916717, 1.0507009873554804934193349852946});
-    case ActivationKind::sin: return f(jets::Sin{});
-    case ActivationKind::cos: return f(jets::Cos{});
-    case ActivationKind::abs: return f(jets::Abs{});
-    case ActivationKind::linear: break;
+    case ActivationKind::relu:
+      return f(jets::Relu{});
+    case ActivationKind::leaky_relu:
+      return f(jets::LeakyRelu{phi.parameter});
+    case ActivationKind::erf:
+      return f(jets::Erf{});
+    case ActivationKind::tanh:
+      return f(jets::Tanh{});
+    case ActivationKind::sigmoid:
+      return f(jets::Sigmoid{});
+    case ActivationKind::hard_tanh:
+      return f(jets::HardTanh{});
+    case ActivationKind::gelu:
+      return f(jets::Gelu{});
+    case ActivationKind::silu:
+      return f(jets::Silu{});
+    case ActivationKind::softplus:
+      return f(jets::Softplus{});
+    case ActivationKind::elu:
+      return f(jets::Elu{phi.parameter, 1.0});
+    case ActivationKind::selu:
+      return f(jets::Elu{1.6732632423543772848170429916717, 1.0507009873554804934193349852946});
+    case ActivationKind::sin:
+      return f(jets::Sin{});
+    case ActivationKind::cos:
+      return f(jets::Cos{});
+    case ActivationKind::abs:
+      return f(jets::Abs{});
+    case ActivationKind::linear:
+      break;
   }
   return f(jets::Linear{});
 }
