@@ -16,7 +16,7 @@ namespace py = pybind11;
 
 #define FISHERFIELD_STRINGIZE_(x) #x
 #define FISHERFIELD_STRINGIZE(x) FISHERFIELD_STRINGIZE_(x)
-#define EIGEN_VERSION_STRING               \
+#define EIGEN_VERSION_STRING                 \
   FISHERFIELD_STRINGIZE(EIGEN_WORLD_VERSION) \
   "." FISHERFIELD_STRINGIZE(EIGEN_MAJOR_VERSION) "." FISHERFIELD_STRINGIZE(EIGEN_MINOR_VERSION)
 
@@ -25,7 +25,9 @@ using Array = py::array_t<T, py::array::c_style>;
 
 // Shape errors here are bugs of the Python layer, not of the user.
 inline void require(bool condition, const char* what) {
-  if (!condition) throw std::invalid_argument(std::string("fisherfield kernel called with inconsistent shapes: ") + what);
+  if (!condition)
+    throw std::invalid_argument(std::string("fisherfield kernel called with inconsistent shapes: ") + what);
 }
 
 void bind_activations(py::module_& m);
+void bind_fisher(py::module_& m);

@@ -29,5 +29,6 @@ std::vector<std::string> supported_levels() {
 
 PYBIND11_MODULE(_cpu, m, pybind11::mod_gil_not_used()) {
   m.doc() = "Detection of the processor's instruction-set level.";
-  m.def("supported_levels", &supported_levels, "Builds of the kernels that this processor can run, oldest level first.");
+  m.def("supported_levels", &supported_levels,
+        "Builds of the kernels that this processor can run, oldest level first.");
 }

@@ -1,1 +1,22 @@
-"""fisherfield."""
+"""The Fisher information matrix of deep networks two ways: mean-field theory beside measurement.
+
+>>> import fisherfield as ff
+>>> arch = ff.MLP(widths=(1000, 1000, 1000, 1), activation="tanh", weight_var=3.0, bias_var=0.64)
+"""
+
+from . import activations, likelihoods
+from .activations import Activation
+from .architecture import MLP
+from .fisher import Fisher
+from .network import Network
+from .statistics import FisherStatistics
+
+__all__ = [
+    "MLP",
+    "Activation",
+    "Fisher",
+    "FisherStatistics",
+    "Network",
+    "activations",
+    "likelihoods",
+]

@@ -38,7 +38,9 @@ def as_dtype(dtype: npt.DTypeLike, name: str = "dtype") -> np.dtype[Any]:
     return resolved
 
 
-def as_float_array(value: Any, name: str, *, ndim: int, shape: Sequence[int | None] | None = None) -> FloatArray:
+def as_float_array(
+    value: Any, name: str, *, ndim: int, shape: Sequence[int | None] | None = None
+) -> FloatArray:
     """Return ``value`` as a C-contiguous float32 or float64 array with finite entries and no empty axis.
 
     Lists of numbers become float64; an array of another dtype is refused rather than cast.
@@ -53,7 +55,9 @@ def as_float_array(value: Any, name: str, *, ndim: int, shape: Sequence[int | No
         )
     if array.ndim != ndim:
         raise ValueError(f"{name}: expected {ndim} dimension{'s' * (ndim != 1)}, got shape {array.shape}")
-    if shape is not None and any(want is not None and want != got for want, got in zip(shape, array.shape, strict=True)):
+    if shape is not None and any(
+        want is not None and want != got for want, got in zip(shape, array.shape, strict=True)
+    ):
         wanted = ", ".join("any" if want is None else str(want) for want in shape)
         raise ValueError(f"{name}: expected shape ({wanted}), got {array.shape}")
     if array.size == 0:

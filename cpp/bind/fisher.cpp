@@ -1,0 +1,121 @@
+// Bindings of the measuring side: layer steps, Gram tiles, Jacobian, diagonal.
+#include <fisherfield/gram.hpp>
+#include <fisherfield/jacobian.hpp>
+#include <fisherfield/layer.hpp>
+#include <optional>
+#include <vector>
+
+#include "bind.hpp"
+
+using fisherfield::Index;
+
+namespace {
+
+template <class T>
+using Layer = std::tuple<Array<T>, Array<T>, bool>;  // (A, B, bias)
+
+template <class T>
+fisherfield::Factors<T> read_factors(const std::vector<Layer<T>>& layers) {
+  fisherfield::Factors<T> factors{0, 0, {}};
+  for (const auto& [A, B, bias] : layers) {
+    require(A.ndim() == 2 && B.ndim() == 3 && B.shape(1) == A.shape(0), "factors");
+    if (factors.layers.empty()) factors = {B.shape(0), B.shape(1), {}};
+    require(B.shape(0) == factors.seeds && B.shape(1) == factors.samples, "factors of different layers");
+    factors.layers.push_back({A.data(), B.data(), A.shape(1), B.shape(2), bias});
+  }
+  return factors;
+}
+
+template <class T>
+T* pointer(std::optional<Array<T>>& array) {
+  return array ? array->mutable_data() : nullptr;
+}
+
+template <class T>
+void layer_forward(const Array<T>& h, const Array<T>& W, const std::optional<Array<T>>& b,
+                   const fisherfield::Activation* phi, Array<T>& out, std::optional<Array<T>> slope, Index j0,
+                   Index j1) {
+  require(h.ndim() == 2 && W.ndim() == 2 && h.shape(1) == W.shape(1), "h, W");
+  require(out.ndim() == 2 && out.shape(0) == h.shape(0) && out.shape(1) == W.shape(0), "out");
+  require(!b || b->size() == W.shape(0), "b");
+  require(!slope || slope->size() == out.size(), "slope");
+  require(0 <= j0 && j0 <= j1 && j1 <= W.shape(0), "columns");
+  T* const o = out.mutable_data();
+  T* const s = pointer(slope);
+  py::gil_scoped_release release;
+  fisherfield::layer_forward<T>(h.shape(0), h.shape(1), W.shape(0), h.data(), W.data(), b ? b->data() : nullptr, phi, o,
+                                s, j0, j1);
+}
+
+template <class T>
+void layer_backward(const Array<T>& next, const Array<T>& W, const Array<T>& slope, Array<T>& out, Index j0, Index j1) {
+  require(next.ndim() == 3 && W.ndim() == 2 && next.shape(2) == W.shape(0), "next, W");
+  require(slope.ndim() == 2 && slope.shape(0) == next.shape(1) && slope.shape(1) == W.shape(1), "slope");
+  require(
+      out.ndim() == 3 && out.shape(0) == next.shape(0) && out.shape(1) == next.shape(1) && out.shape(2) == W.shape(1),
+      "out");
+  require(0 <= j0 && j0 <= j1 && j1 <= W.shape(1), "columns");
+  T* const o = out.mutable_data();
+  py::gil_scoped_release release;
+  fisherfield::layer_backward<T>(next.shape(0), next.shape(1), W.shape(0), W.shape(1), next.data(), W.data(),
+                                 slope.data(), o, j0, j1);
+}
+
+template <class T>
+void gram_tile(const std::vector<Layer<T>>& layers, T scale, Array<T>& out, std::pair<Index, Index> rows,
+               std::pair<Index, Index> columns) {
+  const auto factors = read_factors<T>(layers);
+  require(out.ndim() == 2 && out.shape(0) == factors.seeds * factors.samples && out.shape(1) == out.shape(0), "out");
+  const fisherfield::Range I{rows.first, rows.second}, J{columns.first, columns.second};
+  require(0 <= I.begin && I.begin <= I.end && J.begin <= J.end && J.end <= factors.samples, "tile");
+  require((I.begin == J.begin && I.end == J.end) || I.end <= J.begin, "tile above the diagonal");
+  T* const o = out.mutable_data();
+  py::gil_scoped_release release;
+  fisherfield::GramTile<T>(factors, scale, o)(I, J);
+}
+
+template <class T>
+void layer_jacobian(const Array<T>& A, const Array<T>& B, bool bias, Array<T>& out, Index offset) {
+  const auto factors = read_factors<T>({{A, B, bias}});
+  const Index size = B.shape(2) * (A.shape(1) + bias);
+  require(out.ndim() == 3 && out.shape(0) == B.shape(1) && out.shape(1) == B.shape(0), "out");
+  require(0 <= offset && offset + size <= out.shape(2), "offset");
+  T* const o = out.mutable_data() + offset;
+  py::gil_scoped_release release;
+  fisherfield::layer_jacobian<T>(factors, factors.layers[0], o, out.shape(2));
+}
+
+template <class T>
+void layer_diagonal(const Array<T>& A, const Array<T>& B, bool bias, T scale, Array<T>& out, Index i0, Index i1) {
+  const auto factors = read_factors<T>({{A, B, bias}});
+  require(out.size() == B.shape(2) * (A.shape(1) + bias), "out");
+  require(0 <= i0 && i0 <= i1 && i1 <= B.shape(2), "rows");
+  T* const o = out.mutable_data();
+  py::gil_scoped_release release;
+  fisherfield::layer_diagonal<T>(factors, factors.layers[0], scale, o, i0, i1);
+}
+
+template <class T>
+void register_kernels(py::module_& m) {
+  m.def("layer_forward", &layer_forward<T>, py::arg("h").noconvert(), py::arg("W").noconvert(),
+        py::arg("b").noconvert(), py::arg("phi"), py::arg("out").noconvert(), py::arg("slope").noconvert(),
+        py::arg("begin"), py::arg("end"),
+        "Columns [begin, end) of out = phi(h W^T + b) and slope = phi'(h W^T + b); phi None: no activation.");
+  m.def("layer_backward", &layer_backward<T>, py::arg("next").noconvert(), py::arg("W").noconvert(),
+        py::arg("slope").noconvert(), py::arg("out").noconvert(), py::arg("begin"), py::arg("end"),
+        "Columns [begin, end) of out = (next W) * slope, for next (R, T, outputs) and slope (T, inputs).");
+  m.def("gram_tile", &gram_tile<T>, py::arg("layers").noconvert(), py::arg("scale"), py::arg("out").noconvert(),
+        py::arg("rows"), py::arg("columns"), "One tile of the dual and its mirror image, for every pair of seeds.");
+  m.def("layer_jacobian", &layer_jacobian<T>, py::arg("A").noconvert(), py::arg("B").noconvert(), py::arg("bias"),
+        py::arg("out").noconvert(), py::arg("offset"), "The layer's columns of the explicit Jacobian out (T, R, P).");
+  m.def("layer_diagonal", &layer_diagonal<T>, py::arg("A").noconvert(), py::arg("B").noconvert(), py::arg("bias"),
+        py::arg("scale"), py::arg("out").noconvert(), py::arg("begin"), py::arg("end"),
+        "Rows [begin, end) of the layer's part of the diagonal of the Fisher information matrix.");
+}
+
+}  // namespace
+
+void bind_fisher(py::module_& m) {
+  register_kernels<double>(m);
+  register_kernels<float>(m);
+}

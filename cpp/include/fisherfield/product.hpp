@@ -1,0 +1,220 @@
+// Matrix products whose bits do not depend on how the work is cut.
+//
+// Every element of a product is one chain of fused multiply-adds over k in ascending order, started from zero or a
+// given value. Blocking over k continues the chain from the stored partial sum, and edges run through the same code on
+// zero-padded panels, so tile sizes and threads cannot change a bit. BLAS gives no such promise; this, and the fusion
+// with the Hadamard products of the Gram tile, is why the product is here. SIMD comes from Eigen's packets, which
+// cover every instruction set that Eigen knows.
+#pragma once
+
+#include <Eigen/Core>
+#include <algorithm>
+#include <cstddef>
+
+namespace fisherfield {
+
+using Index = std::ptrdiff_t;
+
+template <class T>
+struct Micro {
+  using Packet = typename Eigen::internal::packet_traits<T>::type;
+  static constexpr Index width = Eigen::internal::unpacket_traits<Packet>::size;
+  static constexpr bool many_registers = width * sizeof(T) >= 64 || EIGEN_ARCH_ARM64;
+  static constexpr int rows = many_registers ? 8 : 4;  // accumulators rows x vectors fill the register file
+  static constexpr int vectors = 3;
+  static constexpr Index panel = vectors * width;
+  static constexpr Index depth = 2048 / sizeof(T);  // k-block: a packed panel stays in the L1 cache
+  static constexpr Index columns = 4 * panel;       // column block: its packed panels stay in the L2 cache
+};
+
+// Number of packets that cover the next columns of a row of panels.
+template <class T>
+inline int panel_vectors(Index remaining) {
+  return static_cast<int>(std::min<Index>(Micro<T>::vectors, (remaining + Micro<T>::width - 1) / Micro<T>::width));
+}
+
+// Columns after padding to whole packets.
+template <class T>
+inline Index padded(Index n) {
+  return (n + Micro<T>::width - 1) / Micro<T>::width * Micro<T>::width;
+}
+
+template <class T>
+class AlignedBuffer {
+ public:
+  explicit AlignedBuffer(Index size)
+      : data_(static_cast<T*>(Eigen::internal::aligned_malloc(sizeof(T) * std::max<Index>(size, 1)))) {}
+  ~AlignedBuffer() { Eigen::internal::aligned_free(data_); }
+  AlignedBuffer(const AlignedBuffer&) = delete;
+  AlignedBuffer& operator=(const AlignedBuffer&) = delete;
+  T* data() const { return data_; }
+
+ private:
+  T* data_;
+};
+
+// Packs rows [0, n) x columns [0, k) of b, row-major with leading dimension ldb, as panels for a * b^T.
+template <class T>
+struct PackTransposed {
+  const T* b;
+  Index ldb;
+  void operator()(Index k0, Index k, Index j, Index n, Index panel, T* out) const {
+    const T* source = b + j * ldb + k0;
+    constexpr Index strip = 16;  // reads whole cache lines while the lines written stay in the L1 cache
+    for (Index p0 = 0; p0 < k; p0 += strip) {
+      const Index p1 = std::min(p0 + strip, k);
+      for (Index jj = 0; jj < n; ++jj)
+        for (Index p = p0; p < p1; ++p) out[p * panel + jj] = source[jj * ldb + p];
+      for (Index p = p0; p < p1; ++p) std::fill(out + p * panel + n, out + (p + 1) * panel, T(0));
+    }
+  }
+};
+
+// Packs rows [k0, k0 + k) x columns [j, j + n) of b as panels for a * b.
+template <class T>
+struct PackStraight {
+  const T* b;
+  Index ldb;
+  void operator()(Index k0, Index k, Index j, Index n, Index panel, T* out) const {
+    for (Index p = 0; p < k; ++p) {
+      const T* source = b + (k0 + p) * ldb + j;
+      std::copy(source, source + n, out + p * panel);
+      std::fill(out + p * panel + n, out + (p + 1) * panel, T(0));
+    }
+  }
+};
+
+template <class T, int Vectors>
+struct Accumulator {
+  typename Micro<T>::Packet packet[Micro<T>::rows][Vectors];
+};
+
+// acc += a[0..rows) (each contiguous in k) times a packed panel.
+template <class T, int Vectors>
+EIGEN_ALWAYS_INLINE void micro_product(Index k, const T* const* a, const T* panel, Accumulator<T, Vectors>& acc) {
+  using Packet = typename Micro<T>::Packet;
+  constexpr Index width = Micro<T>::width;
+  for (Index p = 0; p < k; ++p, panel += Vectors * width) {
+    Packet b[Vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) b[v] = Eigen::internal::pload<Packet>(panel + v * width);
+#pragma GCC unroll 8
+    for (int i = 0; i < Micro<T>::rows; ++i) {
+      const Packet ai = Eigen::internal::pset1<Packet>(a[i][p]);
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) acc.packet[i][v] = Eigen::internal::pmadd(ai, b[v], acc.packet[i][v]);
+    }
+  }
+}
+
+// Row pointers of a micro-tile; rows past the edge repeat the last one, and what they yield is not stored.
+template <class T>
+struct RowPointers {
+  const T* row[Micro<T>::rows];
+  RowPointers(const T* a, Index lda, Index rows) {
+    for (Index i = 0; i < Micro<T>::rows; ++i) row[i] = a + std::min<Index>(i, rows - 1) * lda;
+  }
+};
+
+// Calls body(integral_constant<int, V>) for the number V of packets that cover the next columns.
+template <class T, class Body>
+EIGEN_ALWAYS_INLINE void with_vectors(Index columns, const Body& body) {
+  switch (panel_vectors<T>(columns)) {
+    case 1:
+      return body(std::integral_constant<int, 1>());
+    case 2:
+      return body(std::integral_constant<int, 2>());
+    default:
+      return body(std::integral_constant<int, 3>());
+  }
+}
+
+// Packs columns [j0, j0 + n) of k-block [k0, k0 + k); panel j starts at packed + (j - j0) * k.
+template <class T, class Pack>
+void pack_columns(const Pack& pack, Index k0, Index k, Index j0, Index n, T* packed) {
+  using M = Micro<T>;
+  for (Index j = 0; j < n; j += M::panel)
+    pack(k0, k, j0 + j, std::min(M::panel, n - j), panel_vectors<T>(n - j) * M::width, packed + j * k);
+}
+
+// tile (row-major, leading dimension padded(n), rows rounded up to Micro rows) <- update(partial product, position)
+// over one k-block. Where upper, micro-tiles strictly below the line column + offset = row are skipped.
+template <class T, class Update>
+EIGEN_ALWAYS_INLINE void accumulate_tile(Index m, Index n, Index k, const T* a, Index lda, const T* packed, bool upper,
+                                         Index offset, const Update& update) {
+  using M = Micro<T>;
+  const Index ld = padded<T>(n);
+  for (Index j = 0; j < n; j += M::panel)
+    with_vectors<T>(n - j, [&](auto vectors) {
+      constexpr int V = decltype(vectors)::value;
+      for (Index i = 0; i < m; i += M::rows) {
+        if (upper && j + V * M::width + offset <= i) break;
+        const RowPointers<T> rows(a + i * lda, lda, std::min<Index>(M::rows, m - i));
+        Accumulator<T, V> acc;
+        for (int r = 0; r < M::rows; ++r)
+          for (int v = 0; v < V; ++v) acc.packet[r][v] = Eigen::internal::pset1<typename M::Packet>(T(0));
+        micro_product<T, V>(k, rows.row, packed + j * k, acc);
+        for (int r = 0; r < M::rows; ++r)
+          for (int v = 0; v < V; ++v) update(acc.packet[r][v], (i + r) * ld + j + v * M::width);
+      }
+    });
+}
+
+// c (m x n, row-major) = start + a b, where pack delivers the panels of b. start is null (zero) or a row of n values
+// added to every row. When the rows [i, i + rows) x columns [j, j + columns) are complete, finish(i, rows, j, columns)
+// is called while they are in the cache.
+template <class T, class Pack, class Finish>
+void product(Index m, Index n, Index k, const T* a, Index lda, const Pack& pack, const T* start, T* c, Index ldc,
+             const Finish& finish) {
+  using M = Micro<T>;
+  using Packet = typename M::Packet;
+  AlignedBuffer<T> packed(M::columns * std::min(k, M::depth));
+  alignas(64) T tile[M::rows * M::panel];
+  for (Index j0 = 0; j0 < n; j0 += M::columns) {
+    const Index nj = std::min(M::columns, n - j0);
+    for (Index k0 = 0; k0 < k; k0 += M::depth) {
+      const Index kk = std::min(M::depth, k - k0);
+      pack_columns<T>(pack, k0, kk, j0, nj, packed.data());
+      for (Index i = 0; i < m; i += M::rows) {
+        const Index rows = std::min<Index>(M::rows, m - i);
+        const RowPointers<T> ai(a + i * lda + k0, lda, rows);
+        for (Index j = 0; j < nj; j += M::panel)
+          with_vectors<T>(nj - j, [&](auto vectors) {
+            constexpr int V = decltype(vectors)::value;
+            constexpr Index ld = V * M::width;
+            const Index columns = std::min(ld, nj - j);
+            T* corner = c + i * ldc + j0 + j;
+            const bool whole = columns == ld && rows == M::rows;
+            for (Index r = 0; k0 > 0 && !whole && r < rows; ++r)  // the chain continues from the partial sums
+              std::copy(corner + r * ldc, corner + r * ldc + columns, tile + r * ld);
+            const T* from = whole ? corner : tile;
+            const Index ld_from = whole ? ldc : ld;
+            Accumulator<T, V> acc;
+            if (k0 > 0) {
+              for (int r = 0; r < M::rows; ++r)
+                for (int v = 0; v < V; ++v)
+                  acc.packet[r][v] = Eigen::internal::ploadu<Packet>(from + r * ld_from + v * M::width);
+            } else {
+              alignas(64) T row[ld] = {};
+              if (start) std::copy(start + j0 + j, start + j0 + j + columns, row);
+              for (int r = 0; r < M::rows; ++r)
+                for (int v = 0; v < V; ++v) acc.packet[r][v] = Eigen::internal::pload<Packet>(row + v * M::width);
+            }
+            micro_product<T, V>(kk, ai.row, packed.data() + j * kk, acc);
+            T* to = whole ? corner : tile;
+            for (int r = 0; r < M::rows; ++r)
+              for (int v = 0; v < V; ++v) Eigen::internal::pstoreu(to + r * ld_from + v * M::width, acc.packet[r][v]);
+            for (Index r = 0; !whole && r < rows; ++r)
+              std::copy(tile + r * ld, tile + r * ld + columns, corner + r * ldc);
+          });
+        if (k0 + kk == k) finish(i, rows, j0, nj);
+      }
+    }
+  }
+}
+
+struct NoFinish {
+  void operator()(Index, Index, Index, Index) const {}
+};
+
+}  // namespace fisherfield

@@ -1,0 +1,131 @@
+"""Spreading kernel calls over threads: the kernels are single-threaded and release the GIL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from typing import Any, TypeVar
+
+from ._validate import positive_int
+
+__all__ = ["Progress", "check_executor", "num_threads", "run"]
+
+Item = TypeVar("Item")
+Progress = bool | Callable[[int, int], object] | None
+
+_default_pool: ThreadPoolExecutor | None = None
+
+
+def num_threads() -> int:
+    """Number of threads of the default pool: ``FISHERFIELD_NUM_THREADS``, else the processors this process may use."""
+    wanted = os.environ.get("FISHERFIELD_NUM_THREADS")
+    if wanted is not None:
+        try:
+            return positive_int(int(wanted), "FISHERFIELD_NUM_THREADS")
+        except ValueError as error:
+            raise ValueError(
+                f"FISHERFIELD_NUM_THREADS: expected a positive integer, got {wanted!r}"
+            ) from error
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_executor(executor: Executor | None) -> None:
+    """Refuse what cannot run tasks that write into shared arrays."""
+    if executor is None:
+        return
+    if isinstance(executor, ProcessPoolExecutor) or not isinstance(executor, Executor):
+        raise TypeError(
+            "executor: expected a concurrent.futures.ThreadPoolExecutor (or another executor whose workers share "
+            f"this process's memory) or None for the default pool, got {type(executor).__name__}"
+        )
+
+
+def _forget_default_pool() -> None:
+    global _default_pool
+    _default_pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_default_pool)  # threads do not survive a fork
+
+
+def _pool() -> ThreadPoolExecutor:
+    global _default_pool
+    if _default_pool is None:
+        _default_pool = ThreadPoolExecutor(num_threads(), thread_name_prefix="fisherfield")
+    return _default_pool
+
+
+def workers(executor: Executor | None) -> int:
+    """How many tasks run at once, as a hint for how finely to cut the work; no result depends on it."""
+    check_executor(executor)
+    if executor is None:
+        return num_threads()
+    return int(getattr(executor, "_max_workers", num_threads()))
+
+
+def run(
+    task: Callable[[Item], object],
+    items: Iterable[Item],
+    executor: Executor | None = None,
+    progress: Progress = None,
+    label: str = "",
+) -> None:
+    """Call ``task(item)`` for every item; return when all are done.
+
+    An exception (or an interrupt) cancels what has not started and is raised. ``progress`` is None, True (a bar of
+    tqdm) or a callable ``(done, total)``.
+    """
+    pending = list(items)
+    total = len(pending)
+    check_executor(executor)
+    report, close = _reporter(progress, total, label)
+    try:
+        if total <= 1 or (executor is None and num_threads() == 1):
+            for done, item in enumerate(pending, 1):
+                task(item)
+                report(done, total)
+            return
+        futures: list[Future[Any]] = [(executor or _pool()).submit(task, item) for item in pending]
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                future.result()
+                report(done, total)
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            for future in futures:
+                if not future.cancelled():
+                    future.exception()  # wait: a running kernel still writes into the caller's arrays
+            raise
+    finally:
+        close()
+
+
+def _reporter(
+    progress: Progress, total: int, label: str
+) -> tuple[Callable[[int, int], object], Callable[[], object]]:
+    if progress is None or progress is False:
+        return (lambda done, total: None), (lambda: None)
+    if callable(progress):
+        return progress, (lambda: None)
+    if progress is not True:
+        raise TypeError(f"progress: expected None, True or a callable (done, total), got {progress!r}")
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError("progress=True needs tqdm: pip install 'fisherfield[progress]'") from error
+    bar = tqdm(total=total, desc=label or None, leave=False)
+    return (lambda done, total: bar.update(1)), bar.close
+
+
+def column_blocks(columns: int, itemsize: int, executor: Executor | None) -> list[tuple[int, int]]:
+    """Cut ``columns`` into ranges (begin, end), a few per worker, each a multiple of the widest kernel panel."""
+    panel = 192 // itemsize
+    panels = -(-columns // panel)
+    per_block = max(1, -(-panels // (4 * workers(executor))))
+    step = per_block * panel
+    return [(begin, min(begin + step, columns)) for begin in range(0, columns, step)]

@@ -1,0 +1,47 @@
+"""Estimates before allocation: an answer that cannot fit is refused with the bytes it needs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["available_bytes", "require_memory"]
+
+
+def _cgroup_bytes() -> int | None:
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        return None if limit == "max" else int(limit) - int((folder / "memory.current").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def available_bytes() -> int | None:
+    """Memory that can still be used, or None where the system does not tell."""
+    found: int | None = None
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                found = int(line.split()[1]) * 1024
+    except OSError:
+        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+            found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = _cgroup_bytes()
+    return limit if found is None else found if limit is None else min(found, limit)
+
+
+def human(size: float) -> str:
+    """Return a number of bytes as people write it."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} PiB"
+
+
+def require_memory(size: int, what: str, instead: str) -> None:
+    """Raise ``MemoryError`` if ``size`` bytes are not available, naming the call that avoids the need."""
+    available = available_bytes()
+    if available is not None and size > available:
+        raise MemoryError(f"{what} needs {human(size)}, and {human(available)} are available; {instead}")

@@ -1,0 +1,67 @@
+"""The dual Fisher information matrix, computed tile by tile from the factored Jacobian."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import Executor
+
+import numpy as np
+
+from . import _executor
+from ._executor import Progress
+from ._native import kernels
+from ._validate import FloatArray, positive_int
+from .factors import FactoredJacobian, LayerFactors
+
+__all__ = ["gram_matrix", "symmetric_product", "tiles"]
+
+Range = tuple[int, int]
+
+
+def tiles(num_samples: int, tile: int) -> list[tuple[Range, Range]]:
+    """Pairs of sample ranges (rows, columns) on and above the diagonal, the larger pieces of work first."""
+    ranges = [(begin, min(begin + tile, num_samples)) for begin in range(0, num_samples, tile)]
+    pairs = [(rows, columns) for i, rows in enumerate(ranges) for columns in ranges[i:]]
+    return sorted(pairs, key=lambda pair: pair[0] == pair[1])
+
+
+def default_tile(factors: FactoredJacobian, executor: Executor | None) -> int:
+    """Samples a tile: enough tiles to keep every worker busy, none so small that starting it costs more than it."""
+    samples, seeds = factors.num_samples, factors.num_seeds
+    flops = sum(samples**2 * (seeds**2 * layer.B.shape[2] + layer.A.shape[1]) for layer in factors)
+    blocks = max(1, min(4 * _executor.workers(executor), math.isqrt(int(flops // 4e6))))
+    panel = 192 // factors.dtype.itemsize  # the widest micro-kernel panel
+    return min(-(-samples // (blocks * panel)) * panel, 512 // panel * panel)
+
+
+def gram_matrix(
+    factors: FactoredJacobian,
+    scale: float,
+    *,
+    tile: int | None = None,
+    executor: Executor | None = None,
+    progress: Progress = None,
+) -> FloatArray:
+    """Return ``scale * J J^T``, shape (R*T, R*T), index ``r*T + t``.
+
+    Only tiles on and above the diagonal are computed. The bits of the result depend neither on ``tile`` nor on the
+    number of threads.
+    """
+    size = factors.num_seeds * factors.num_samples
+    out = np.empty((size, size), factors.dtype)
+    layers = [(layer.A, layer.B, layer.bias) for layer in factors]
+    step = default_tile(factors, executor) if tile is None else positive_int(tile, "tile")
+    _executor.run(
+        lambda pair: kernels.gram_tile(layers, scale, out, *pair),
+        tiles(factors.num_samples, step),
+        executor,
+        progress,
+        "dual",
+    )
+    return out
+
+
+def symmetric_product(rows: FloatArray, scale: float, executor: Executor | None = None) -> FloatArray:
+    """Return ``scale * rows rows^T`` through the same tiles: a layer whose only input is the constant 1."""
+    layer = LayerFactors(np.empty((len(rows), 0), rows.dtype), rows[None], True)
+    return gram_matrix(FactoredJacobian((layer,)), scale, executor=executor)

@@ -1,0 +1,173 @@
+"""Finite networks: weights, biases, activations, and the forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+
+from . import _executor
+from ._native import kernels
+from ._validate import FloatArray, as_float_array, same_dtype
+from .activations import Activation
+from .architecture import ActivationLike, resolve_activations
+
+__all__ = ["Network"]
+
+
+class Network:
+    r"""A fully connected network with given weights.
+
+    .. math:: u^l = W^l h^{l-1} + b^l, \quad h^l = \phi(u^l), \quad h^0 = x, \qquad f(x) = u^L.
+
+    Parameters
+    ----------
+    weights : sequence of arrays
+        ``W_l`` of shape (M_l, M_{l-1}), l = 1, ..., L; all float64 or all float32.
+    biases : sequence of arrays or None
+        ``b_l`` of shape (M_l,), of the dtype of the weights. None: the network has no biases.
+    activation : str, Activation, callable, or a sequence with one of these per hidden layer
+        See :func:`fisherfield.activations.get`.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not chain or an entry is not finite.
+    TypeError
+        If precisions are mixed or not float32/float64.
+
+    Notes
+    -----
+    The arrays are not copied if they are C-contiguous; do not change them while a
+    :class:`~fisherfield.Fisher` of the network is in use.
+
+    Examples
+    --------
+    >>> import numpy as np, fisherfield as ff
+    >>> net = ff.Network(weights=[np.eye(2), np.ones((1, 2))], biases=None, activation="relu")
+    >>> net(np.array([[1.0, -2.0], [3.0, 4.0]]))
+    array([[1.],
+           [7.]])
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[Any],
+        biases: Sequence[Any] | None = None,
+        activation: ActivationLike | Sequence[ActivationLike] = "tanh",
+    ) -> None:
+        if len(weights) == 0:
+            raise ValueError("weights: expected at least one matrix, got none")
+        self.weights: tuple[FloatArray, ...] = tuple(
+            as_float_array(w, f"weights[{l}]", ndim=2) for l, w in enumerate(weights)
+        )
+        for l in range(1, len(self.weights)):
+            fan_in, previous = self.weights[l].shape[1], self.weights[l - 1].shape[0]
+            if fan_in != previous:
+                raise ValueError(
+                    f"weights[{l}]: expected shape (any, {previous}) to follow weights[{l - 1}] of shape "
+                    f"{self.weights[l - 1].shape}, got {self.weights[l].shape}"
+                )
+        self.biases: tuple[FloatArray, ...] | None = None
+        if biases is not None:
+            if len(biases) != len(self.weights):
+                raise ValueError(
+                    f"biases: expected one vector per weight matrix ({len(self.weights)}) or None, got {len(biases)}"
+                )
+            self.biases = tuple(
+                as_float_array(b, f"biases[{l}]", ndim=1, shape=(self.weights[l].shape[0],))
+                for l, b in enumerate(biases)
+            )
+        named = [(f"weights[{l}]", w) for l, w in enumerate(self.weights)]
+        named += [(f"biases[{l}]", b) for l, b in enumerate(self.biases or ())]
+        self.dtype = same_dtype(named)
+        self.activations: tuple[Activation, ...] = resolve_activations(activation, len(self.weights) - 1)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """``(M_0, ..., M_L)``."""
+        return (self.weights[0].shape[1], *(w.shape[0] for w in self.weights))
+
+    @property
+    def depth(self) -> int:
+        """Number of weight layers L."""
+        return len(self.weights)
+
+    @property
+    def num_outputs(self) -> int:
+        """Number of outputs C."""
+        return int(self.weights[-1].shape[0])
+
+    @property
+    def has_biases(self) -> bool:
+        """Whether the biases are parameters."""
+        return self.biases is not None
+
+    @property
+    def num_parameters(self) -> int:
+        """P: all weights and biases."""
+        return sum(w.size for w in self.weights) + sum(b.size for b in self.biases or ())
+
+    def __call__(self, X: Any, *, executor: Executor | None = None) -> FloatArray:
+        """Return the outputs f(X).
+
+        Parameters
+        ----------
+        X : array, shape (T, M_0)
+            One input a row, in the precision of the weights.
+        executor : concurrent.futures.Executor, optional
+            Threads to use (default: a shared pool). The result does not depend on it.
+
+        Returns
+        -------
+        array, shape (T, C)
+        """
+        h = self.check_inputs(X)
+        for l in range(self.depth - 1):
+            h, _ = self.layer_forward(l, h, derivative=False, executor=executor)
+        return self.affine(self.depth - 1, h, executor=executor)
+
+    def check_inputs(self, X: Any, name: str = "X") -> FloatArray:
+        """Return ``X`` as a (T, M_0) array in the precision of the weights, or raise."""
+        array = as_float_array(X, name, ndim=2, shape=(None, self.widths[0]))
+        same_dtype([("weights[0]", self.weights[0]), (name, array)])
+        return array
+
+    def affine(self, l: int, h: FloatArray, *, executor: Executor | None = None) -> FloatArray:
+        """``W h + b`` of the l-th layer (counted from 0) for every row of ``h``: (T, M_l) to (T, M_{l+1})."""
+        return self._affine(l, h, None, None, executor)
+
+    def layer_forward(
+        self, l: int, h: FloatArray, *, derivative: bool = True, executor: Executor | None = None
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """Return ``phi(u)`` and, if asked, ``phi'(u)`` of hidden layer ``l`` (counted from 0), each (T, M_{l+1})."""
+        phi = self.activations[l]
+        slope = np.empty((len(h), self.weights[l].shape[0]), self.dtype) if derivative else None
+        if phi.native is not None:
+            return self._affine(l, h, phi.native, slope, executor), slope
+        u = self._affine(l, h, None, None, executor)
+        if slope is None:
+            return phi(u), None
+        value, slope = phi.evaluate(u, order=1)
+        return value, slope
+
+    def _affine(
+        self, l: int, h: FloatArray, phi: Any, slope: FloatArray | None, executor: Executor | None
+    ) -> FloatArray:
+        out = np.empty((len(h), self.weights[l].shape[0]), self.dtype)
+        bias = None if self.biases is None else self.biases[l]
+        blocks = _executor.column_blocks(out.shape[1], self.dtype.itemsize, executor)
+        _executor.run(
+            lambda block: kernels.layer_forward(h, self.weights[l], bias, phi, out, slope, *block),
+            blocks,
+            executor,
+        )
+        return out
+
+    def __repr__(self) -> str:
+        names = ", ".join(dict.fromkeys(phi.name for phi in self.activations)) or "none"
+        return (
+            f"Network(widths={self.widths}, activation={names}, biases={self.has_biases}, dtype={self.dtype})"
+        )
