@@ -149,15 +149,14 @@ class MehlerKernel final : public PairKernel {
     return gaussian_rule(level, kinks, q);
   }
 
-  // tails_.row(k)[t]: norm of what phi' has beyond k * step terms, relative to its own. A square below the rounding of
-  // E phi'^2 is zero.
+  // tails_.row(k)[t]: norm of what phi' has beyond k * step terms, relative to its own. Its square is known to the
+  // rounding of E phi'^2, so that no tail counts as smaller.
   void add_tails(const std::vector<double>& left) {
     const Index k = tails_.rows;
     tails_.resize(k + 1, padded());
     block_tails_.resize(k + 1, padded() / lanes);
     for (Index t = 0; t < size(); ++t) {
-      const double square = left[t] / square_first_[t];
-      tails_.row(k)[t] = square > 4e-15 ? std::sqrt(square) : 0;
+      tails_.row(k)[t] = square_first_[t] > 0 ? std::sqrt(std::max(left[t] / square_first_[t], 4e-15)) : 0;
       double& largest = block_tails_.row(k)[t / lanes];
       largest = std::max(largest, tails_.row(k)[t]);
     }
