@@ -19,7 +19,8 @@ BUILT_IN = activations.available()
 SMOOTH = tuple(name for name in BUILT_IN if not activations.get(name).kinks)
 
 
-# --- rules --------------------------------------------------------------------------------------------------------
+# --- rules
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 20, 101, 300, 1000])
@@ -66,7 +67,8 @@ def test_gauss_hermite_bad_order():
         theory.gauss_hermite(10001)
 
 
-# --- moments of one Gaussian --------------------------------------------------------------------------------------
+# --- moments of one Gaussian
+# --------------------------------------------------------------------------------------
 
 
 def mp_moments(phi, first, q):
@@ -225,7 +227,8 @@ def test_bad_variances():
         theory.pair_moments("tanh", 1.0, 0.1, "1")
 
 
-# --- moments of a Gaussian pair -----------------------------------------------------------------------------------
+# --- moments of a Gaussian pair
+# -----------------------------------------------------------------------------------
 
 
 def brute_force_pair(phi, a, b, c):
@@ -288,7 +291,7 @@ def test_pairs_up_to_full_correlation(name, gap, sign):
         value, first, error, _ = kernels.pair_moments(phi, a, b, c, TOL, direct=True)
         assert error <= TOL
         assert got.value == pytest.approx(value, rel=4e-12, abs=4e-12)
-        # phi' of kinked functions jumps: E phi'phi' behaves like sqrt(1 - rho), which turns rounding of rho into its root
+        # where phi' jumps, E phi'phi' goes like sqrt(1 - rho), which turns the rounding of rho into its root
         rounding = 4e-9 if phi.kinks and gap < 1e-6 else 4e-12
         assert got.first == pytest.approx(first, rel=rounding, abs=rounding)
 

@@ -194,10 +194,12 @@ class MehlerKernel final : public PairKernel {
       const double p = sum[0][i], q = sum[1][i];
       value[j] = mean_[s] * mean_[t] + root(s) * root(t) * (r[j] * p + x[i] * q);
       first[j] = p + 2 * x[i] * slope[0][i] + 2 * r[j] * (q + x[i] * slope[1][i]);
+      // A copy of the sample keeps correlation 1 exactly, layer after layer.
+      if (r[j] == 1 && variance(s) == variance(t)) value[j] = square_[s], first[j] = square_first_[s];
     }
     Accuracy accuracy{0, k * step};
     for (Index j = 0; !converged && j < n; ++j)
-      if (std::pow(std::abs(r[j]), double(last * step)) * tails_.row(last)[s] * tails_.row(last)[begin + j] > tol_) {
+      if ((r[j] < 1 || variance(s) != variance(begin + j)) && std::pow(std::abs(r[j]), double(last * step)) * tails_.row(last)[s] * tails_.row(last)[begin + j] > tol_) {
         const PairMoments pair = pair_quadrature(phi_, variance(s), r[j], variance(begin + j), tol_);
         value[j] = pair.value, first[j] = pair.first;
         accuracy.include(pair.accuracy);
