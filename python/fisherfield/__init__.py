@@ -10,6 +10,7 @@ from .architecture import MLP
 from .fisher import Fisher
 from .network import Network
 from .statistics import FisherStatistics
+from .theory import InputStatistics, MeanField, mean_field
 from .theory import InputStatistics, MeanField, QuadratureWarning, mean_field
 
 __all__ = [
@@ -19,9 +20,12 @@ __all__ = [
     "FisherStatistics",
     "InputStatistics",
     "MeanField",
+    "InputStatistics",
+    "MeanField",
     "Network",
     "QuadratureWarning",
     "activations",
     "likelihoods",
+    "mean_field",
     "mean_field",
 ]
