@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,9 @@ from .activations import Activation
 if TYPE_CHECKING:
     from .network import Network
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "ActivationLike"]
 
-ActivationLike = str | Activation | Callable[[Any], Any]
+ActivationLike: TypeAlias = str | Activation | Callable[[Any], Any]
 
 
 def _per_layer(value: Any, name: str, layers: int, *, strict: bool) -> tuple[float, ...]:
