@@ -19,6 +19,7 @@ __all__ = [
     "as_dtype",
     "as_float_array",
     "as_generator",
+    "as_sequence",
     "choice",
     "non_negative",
     "number",
@@ -34,7 +35,7 @@ def as_dtype(dtype: npt.DTypeLike, name: str = "dtype") -> np.dtype[Any]:
     except TypeError as error:
         raise TypeError(f"{name}: expected 'float32' or 'float64', got {dtype!r}") from error
     if resolved not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"{name}: expected 'float32' or 'float64', got {resolved.name!r}")
+        raise TypeError(f"{name}: expected 'float32' or 'float64', got {str(resolved)!r}")
     return resolved
 
 
@@ -45,7 +46,12 @@ def as_float_array(
 
     Lists of numbers become float64; an array of another dtype is refused rather than cast.
     """
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected {ndim} dimensions, got rows of different lengths") from error
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name}: expected numbers only, got masked entries; fill or remove them")
     if not hasattr(value, "dtype") and array.dtype.kind in "iu":
         array = array.astype(np.float64)
     if array.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
@@ -66,6 +72,15 @@ def as_float_array(
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name}: expected finite numbers, got {array[where]} at index {where}")
     return np.ascontiguousarray(array)
+
+
+def as_sequence(value: Any, name: str, expected: str) -> Sequence[Any]:
+    """Return ``value`` if it is a list, tuple, array of at least one dimension or another sequence (not a string)."""
+    if isinstance(value, np.ndarray) and value.ndim > 0:
+        return list(value)
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):
+        return value
+    raise TypeError(f"{name}: expected {expected}, got {value!r}")
 
 
 def same_dtype(arrays: Iterable[tuple[str, FloatArray]]) -> np.dtype[Any]:
@@ -102,6 +117,8 @@ def number(value: Any, name: str) -> float:
         result = float(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}: expected a number, got {value!r}") from error
+    except OverflowError as error:
+        raise ValueError(f"{name}: expected a number that a float64 can hold, got a larger one") from error
     if not math.isfinite(result):
         raise ValueError(f"{name}: expected a finite number, got {result}")
     return result

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import activations as _activations
-from ._validate import FloatArray, as_dtype, as_generator, choice, non_negative, positive_int
+from ._validate import FloatArray, as_dtype, as_generator, as_sequence, choice, non_negative, positive_int
 from .activations import Activation
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ ActivationLike: TypeAlias = str | Activation | Callable[[Any], Any]
 
 
 def _per_layer(value: Any, name: str, layers: int, *, strict: bool) -> tuple[float, ...]:
-    if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, (str, bytes)):
-        if len(value) != layers:
-            raise ValueError(
-                f"{name}: expected a number or one number per layer ({layers}), got {len(value)} numbers"
-            )
-        return tuple(non_negative(entry, f"{name}[{l}]", strict=strict) for l, entry in enumerate(value))
-    return (non_negative(value, name, strict=strict),) * layers
+    if np.ndim(value) == 0:
+        return (non_negative(value, name, strict=strict),) * layers
+    if len(value) != layers:
+        raise ValueError(
+            f"{name}: expected a number or one number per layer ({layers}), got {len(value)} numbers"
+        )
+    return tuple(non_negative(entry, f"{name}[{l}]", strict=strict) for l, entry in enumerate(value))
 
 
 def resolve_activations(activation: Any, hidden_layers: int) -> tuple[Activation, ...]:
@@ -98,7 +98,8 @@ class MLP:
         bias_var: float | Sequence[float] | None = 0.0,
         init: str = "gaussian",
     ) -> None:
-        if not isinstance(widths, (Sequence, np.ndarray)) or isinstance(widths, str) or len(widths) < 2:
+        widths = as_sequence(widths, "widths", "a sequence (M_0, ..., M_L)")
+        if len(widths) < 2:
             raise ValueError(f"widths: expected (M_0, ..., M_L) with at least two entries, got {widths!r}")
         layers = len(widths) - 1
         set_field = object.__setattr__

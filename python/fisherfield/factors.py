@@ -146,10 +146,11 @@ def factorize(
         slopes.append(slope)
     outputs = net.affine(net.depth - 1, A[-1], executor=executor)
     if not np.isfinite(outputs).all():
-        t = int(np.argwhere(~np.isfinite(outputs))[0, 0])
+        t, k = np.argwhere(~np.isfinite(outputs))[0]
         raise ValueError(
-            f"the network's output at sample {t} is not finite: the pre-activations overflow {net.dtype}; "
-            "scale the inputs or weights down" + (", or use float64" if net.dtype == np.float32 else "")
+            f"net(X): expected finite outputs, got {outputs[t, k]} at sample {t}: a pre-activation overflows "
+            f"{net.dtype} or an activation is not finite; scale the inputs or weights down"
+            + (", or use float64" if net.dtype == np.float32 else "")
         )
     B = [likelihood.seeds(outputs)]
     for W in net.weights[:0:-1]:
