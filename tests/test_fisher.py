@@ -8,6 +8,7 @@ from tolerances import assert_close, tolerance_of
 
 import fisherfield as ff
 import reference
+from fisherfield import spectrum
 
 
 def distinct(matrix):
@@ -186,8 +187,8 @@ def test_batches_do_not_change_the_answer(monkeypatch):
 
 
 def test_kept_factors_give_the_same_bits(monkeypatch):
-    monkeypatch.setattr("fisherfield.fisher._BATCH_BYTES", 20000)
-    case = make_case((50, 60, 3), ("tanh",), 40)
+    monkeypatch.setattr("fisherfield.fisher._BATCH_BYTES", 5000)
+    case = make_case((10, 15, 3), ("tanh",), 40)
     fresh, kept = ff.Fisher(case.net, case.X), ff.Fisher(case.net, case.X)
     kept.dual()
     assert len(list(fresh._factor_batches())) > 3
@@ -214,6 +215,37 @@ def test_lanczos_and_lapack_agree(monkeypatch):
     lanczos = ff.Fisher(case.net, case.X).statistics()
     assert lanczos.maximum == pytest.approx(expected.maximum, rel=1e-12)
     assert lanczos.top_mean == pytest.approx(expected.top_mean, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    ("values", "k"),
+    [
+        ([5.0] * 4 + [1.0] * 60, 4),  # a C-fold maximum, as in a network of one layer
+        ([5.0, 4.0, 4.0, 4.0] + [1.0] * 60, 3),
+        ([3.0] + [0.0] * 63, 2),  # rank below k
+        ([0.0] * 64, 3),
+    ],
+)
+def test_repeated_eigenvalues(monkeypatch, values, k, dtype):
+    monkeypatch.setattr("fisherfield.spectrum._DENSE_BELOW", 10)
+    basis = np.linalg.qr(np.random.default_rng(0).standard_normal((len(values),) * 2))[0]
+    matrix = ((basis * values) @ basis.T).astype(dtype)
+    got = spectrum.largest_eigenvalues(matrix, k)
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got, values[:k], atol=20 * np.finfo(dtype).eps * max(values[0], 1))
+
+
+def test_many_samples_of_a_small_network_need_no_dual(monkeypatch):
+    """With P < R T the statistics come from F: the dual of 20000 samples would take 12 GB."""
+    case = make_case((3, 4, 2), ("tanh",), 20000)
+    monkeypatch.setattr("fisherfield.fisher.Fisher.dual", None)
+    fim = ff.Fisher(case.net, case.X)
+    values, stats = fim.eigenvalues(), fim.statistics()
+    assert len(values) == fim.rank_bound == fim.num_parameters
+    assert stats.mean == pytest.approx(values.mean(), rel=1e-11)
+    assert stats.second_moment == pytest.approx(np.mean(values**2), rel=1e-11)
+    assert stats.maximum == pytest.approx(values[0], rel=1e-12)
 
 
 def test_progress_is_reported():

@@ -24,6 +24,7 @@ __all__ = [
     "non_negative",
     "number",
     "positive_int",
+    "require_finite",
     "same_dtype",
 ]
 
@@ -94,6 +95,16 @@ def same_dtype(arrays: Iterable[tuple[str, FloatArray]]) -> np.dtype[Any]:
                 "give every array the same precision, for instance with .astype"
             )
     return first.dtype
+
+
+def require_finite(result: npt.ArrayLike, name: str) -> None:
+    """Refuse a result that overflowed on the way from finite inputs."""
+    if not np.isfinite(result).all():
+        dtype = np.asarray(result).dtype
+        raise ValueError(
+            f"{name}: expected finite numbers, got inf or NaN: squares of gradients overflow {dtype}; "
+            "scale the inputs or weights down" + (", or use float64" if dtype == np.float32 else "")
+        )
 
 
 def positive_int(value: Any, name: str, *, minimum: int = 1) -> int:

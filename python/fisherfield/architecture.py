@@ -22,7 +22,7 @@ ActivationLike: TypeAlias = str | Activation | Callable[[Any], Any]
 
 
 def _per_layer(value: Any, name: str, layers: int, *, strict: bool) -> tuple[float, ...]:
-    if np.ndim(value) == 0:
+    if not (isinstance(value, (list, tuple)) or np.ndim(value) > 0):
         return (non_negative(value, name, strict=strict),) * layers
     if len(value) != layers:
         raise ValueError(
