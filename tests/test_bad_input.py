@@ -74,7 +74,10 @@ def test_shapes():
 
 def test_mixed_precision():
     refused(
-        TypeError, "weights[1]: expected float64 like weights[0], got float32", ff.Network, [W1, W2.astype("f4")]
+        TypeError,
+        "weights[1]: expected float64 like weights[0], got float32",
+        ff.Network,
+        [W1, W2.astype("f4")],
     )
     refused(TypeError, "biases[0]: expected float64 like", ff.Network, [W1, W2], [B1.astype("f4"), B2])
     refused(TypeError, "X: expected float64 like weights[0], got float32", NET, X.astype("f4"))
@@ -208,8 +211,19 @@ def test_overflow(dtype):
     huge = np.sqrt(np.finfo(dtype).max) * 10
     forward = ff.Network([huge * np.ones((2, 3), dtype), huge * np.ones((1, 2), dtype)], None, "linear")
     inputs = X.astype(dtype)
-    for name in ("dual", "trace", "diagonal", "dense", "jacobian", "statistics", "eigenvalues", "layer_blocks"):
-        with pytest.raises(ValueError, match=f"net\\(X\\): expected finite outputs, got inf .*{dtype}") as caught:
+    for name in (
+        "dual",
+        "trace",
+        "diagonal",
+        "dense",
+        "jacobian",
+        "statistics",
+        "eigenvalues",
+        "layer_blocks",
+    ):
+        with pytest.raises(
+            ValueError, match=f"net\\(X\\): expected finite outputs, got inf .*{dtype}"
+        ) as caught:
             getattr(ff.Fisher(forward, inputs), name)()
         assert ("use float64" in str(caught.value)) == (dtype == "float32")
     backward = ff.Network([np.ones((2, 3), dtype) / huge, huge * np.ones((1, 2), dtype)], None, "linear")
@@ -242,7 +256,9 @@ def test_answers_that_cannot_fit(monkeypatch):
         monkeypatch.setattr("fisherfield._memory.available_bytes", lambda size=size: size - 1)
         with pytest.raises(MemoryError) as caught:
             getattr(ff.Fisher(net, inputs), name)()
-        assert f"{size / 2**10:.4g} KiB" in str(caught.value) or f"{size / 2**20:.4g} MiB" in str(caught.value)
+        assert f"{size / 2**10:.4g} KiB" in str(caught.value) or f"{size / 2**20:.4g} MiB" in str(
+            caught.value
+        )
         assert "diagonal()" in str(caught.value) or "eigenvalues()" in str(caught.value)
     monkeypatch.setattr("fisherfield._memory.available_bytes", lambda: 20000)
     refused(MemoryError, "the factored Jacobian needs", lambda: ff.Fisher(net, inputs).factors)
@@ -271,7 +287,9 @@ anything = (
     | st.integers()
     | st.floats()
     | st.text(max_size=3)
-    | st.lists(st.floats() | st.integers() | st.text(max_size=2) | st.lists(st.floats(), max_size=3), max_size=3)
+    | st.lists(
+        st.floats() | st.integers() | st.text(max_size=2) | st.lists(st.floats(), max_size=3), max_size=3
+    )
 )
 
 

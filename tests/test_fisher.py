@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from cases import cases, make_case
 from hypothesis import assume, given, settings
-from tolerances import assert_close, tolerance_of
 
 import fisherfield as ff
 import reference
+from cases import cases, make_case
 from fisherfield import spectrum
+from tolerances import assert_close, tolerance_of
 
 
 def distinct(matrix):
@@ -156,7 +156,14 @@ def test_one_layer_is_linear_regression():
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(
     "shape",
-    [((1, 1, 1), 1), ((300, 1, 2), 3), ((1, 300, 1), 5), ((2, 3, 40), 2), ((270, 260, 3), 30), ((3, 530, 2), 9)],
+    [
+        ((1, 1, 1), 1),
+        ((300, 1, 2), 3),
+        ((1, 300, 1), 5),
+        ((2, 3, 40), 2),
+        ((270, 260, 3), 30),
+        ((3, 530, 2), 9),
+    ],
 )
 def test_block_edges_of_the_kernels(shape, dtype):
     """Widths below one packet, just over one k-block (256 or 512 numbers), and more outputs than anything else."""

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tolerances import assert_close
 
 from fisherfield import gram
 from fisherfield.factors import FactoredJacobian, LayerFactors
+from tolerances import assert_close
 
 
 def random_factors(seeds, samples, shapes, dtype="float64", seed=0):
@@ -47,11 +47,17 @@ def test_tiles_cover_the_upper_triangle_once(samples, tile):
     assert (count[np.triu_indices(samples)] == 1).all()
 
 
-layer_shapes = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40), st.booleans()), min_size=1, max_size=4)
+layer_shapes = st.lists(
+    st.tuples(st.integers(1, 40), st.integers(1, 40), st.booleans()), min_size=1, max_size=4
+)
 
 
 @given(
-    st.integers(1, 5), st.integers(1, 60), layer_shapes, st.integers(1, 70), st.sampled_from(["float64", "float32"])
+    st.integers(1, 5),
+    st.integers(1, 60),
+    layer_shapes,
+    st.integers(1, 70),
+    st.sampled_from(["float64", "float32"]),
 )
 def test_gram_matrix(seeds, samples, shapes, tile, dtype):
     factors = random_factors(seeds, samples, shapes, dtype)

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from child import output_of
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads VmHWM from /proc")
@@ -45,7 +46,11 @@ def factor_bytes(widths, samples, dtype="float64"):
 
 @pytest.mark.parametrize(
     ("widths", "samples", "dtype"),
-    [((784, 512, 512, 1), 3000, "float64"), ((784, 512, 512, 1), 3000, "float32"), ((100, 200, 200, 10), 300, "float64")],
+    [
+        ((784, 512, 512, 1), 3000, "float64"),
+        ((784, 512, 512, 1), 3000, "float32"),
+        ((100, 200, 200, 10), 300, "float64"),
+    ],
 )
 def test_dual(widths, samples, dtype):
     answer = (samples * widths[-1]) ** 2 * np.dtype(dtype).itemsize

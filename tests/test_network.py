@@ -1,13 +1,12 @@
 """Forward pass and bookkeeping of finite networks."""
 
 import numpy as np
-import pytest
-from cases import cases, make_case
 from hypothesis import given
-from tolerances import assert_close
 
 import fisherfield as ff
 import reference
+from cases import cases, make_case
+from tolerances import assert_close
 
 
 @given(cases())

@@ -4,11 +4,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from cases import cases, make_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fisherfield as ff
+from cases import cases, make_case
 from fisherfield import _executor
 
 ONE = ThreadPoolExecutor(1)
