@@ -36,7 +36,7 @@ class Case:
 
 
 def make_case(widths, names, samples, *, biases=True, seed=0, dtype="float64"):
-    """Gaussian weights of unit variance per input and small biases: pre-activations of order 1 in every layer."""
+    """Draw weights and biases that keep pre-activations of order 1 in every layer."""
     rng = np.random.default_rng(seed)
     shapes = list(zip(widths[1:], widths[:-1], strict=True))
     weights = [(rng.standard_normal(shape) / np.sqrt(shape[1])).astype(dtype) for shape in shapes]
@@ -53,7 +53,7 @@ def cases(draw, *, dtype="float64", max_width=9, max_samples=9, max_outputs=4):
     width = st.integers(1, max_width)
     widths = [draw(width) for _ in range(depth)] + [draw(st.integers(1, max_outputs))]
     names = [draw(st.sampled_from([*reference.FUNCTIONS, "custom"])) for _ in range(depth - 1)]
-    case = make_case(
+    return make_case(
         widths,
         names,
         draw(st.integers(1, max_samples)),
@@ -61,4 +61,3 @@ def cases(draw, *, dtype="float64", max_width=9, max_samples=9, max_outputs=4):
         seed=draw(st.integers(0, 2**32 - 1)),
         dtype=dtype,
     )
-    return case

@@ -1,7 +1,7 @@
 """The naive twin: the formulas written as plain NumPy loops, one sample and one output at a time, in float64.
 
-Nothing here is shared with the package. Derivatives come twice: from the backward recursion of the paper, and from
-complex-step differentiation of the network as a function of its flattened parameters, exact to rounding.
+Nothing here is shared with the package. Derivatives come twice: from the backward recursion of the paper, and
+from complex-step differentiation of the network as a function of its flattened parameters, exact to rounding.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
 def branch(condition, yes, no):
-    """``yes(u)`` where the condition holds on the real part of u, else ``no(u)``; safe under complex steps."""
+    """``yes(u)`` where the condition holds on the real part of u, else ``no(u)``."""
     return lambda u: np.where(condition(np.real(u)), yes(u), no(u))
 
 
@@ -130,7 +130,7 @@ class Twin:
         return np.moveaxis(np.array(columns), 0, -1)
 
     def distance_to_kinks(self, X, kinks):
-        """Smallest distance of a hidden pre-activation from a kink of its activation (kinks: one list a layer)."""
+        """Smallest distance of a hidden pre-activation from a kink (kinks: one list a layer)."""
         gaps = [np.inf]
         for x in np.asarray(X, dtype=np.float64):
             for points, u in zip(kinks, self.pre_activations(x)[:-1], strict=True):

@@ -1,4 +1,4 @@
-"""The code itself: types, stubs, style, the rooms and who may import whom, the cost of an import, the examples."""
+"""The code itself: types, stubs, style, who may import whom, the cost of an import, the examples."""
 
 import ast
 import doctest
@@ -29,7 +29,7 @@ def module_names():
 
 MODULES = module_names()
 
-# --- tools ----------------------------------------------------------------------------------------------------------
+# --- tools ----------------------------------------------------------------------------------------------
 
 
 def tool(name, *arguments):
@@ -75,7 +75,7 @@ def test_every_build_has_a_stub():
     assert {path.stem for path in SOURCES.glob("_native_*.pyi")} == BUILDS
 
 
-# --- rooms ----------------------------------------------------------------------------------------------------------
+# --- rooms ----------------------------------------------------------------------------------------------
 
 GROUND = {
     "_config", "_cuda", "_executor", "_memory", "_native", "_cpu", "_validate", "activations", "likelihoods",
@@ -150,7 +150,7 @@ def test_optional_packages_are_imported_where_used(name):
     assert outside <= sys.stdlib_module_names
 
 
-# --- import ---------------------------------------------------------------------------------------------------------
+# --- import ---------------------------------------------------------------------------------------------
 
 OPTIONAL = ["cupy", "dask", "matplotlib", "mpi4py", "pandas", "sklearn", "tqdm", "torch"]
 
@@ -169,7 +169,7 @@ def test_import_loads_no_optional_package():
     assert loaded == "[]\n"
 
 
-# --- names and examples ---------------------------------------------------------------------------------------------
+# --- names and examples ---------------------------------------------------------------------------------
 
 
 def public_modules():

@@ -166,7 +166,7 @@ def test_one_layer_is_linear_regression():
     ],
 )
 def test_block_edges_of_the_kernels(shape, dtype):
-    """Widths below one packet, just over one k-block (256 or 512 numbers), and more outputs than anything else."""
+    """Widths below one packet or just over one k-block (256 or 512 numbers), and many outputs."""
     widths, samples = shape
     case = make_case(widths, ("tanh",), samples, dtype=dtype)
     J = case.twin.jacobian(case.X)

@@ -1,4 +1,4 @@
-"""No bit of a result depends on the number of threads, on the tile size, or on which other samples are present."""
+"""No bit of a result depends on the number of threads, the tile size, or the other samples."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +13,7 @@ from fisherfield import _executor
 
 ONE = ThreadPoolExecutor(1)
 POOLS = [ThreadPoolExecutor(n) for n in (2, 4)]
-# Widths around and between the panels of the kernels, more than one k-block (256 or 512 numbers) and column block.
+# Widths around and between the panels of the kernels, more than one k-block and column block.
 WIDTHS = [(7, 30, 29, 3), (300, 530, 97, 2), (33, 1, 200, 1)]
 
 
@@ -93,7 +93,7 @@ def test_forward_with_and_without_derivatives(data, dtype):
 @pytest.mark.parametrize("name", ff.activations.available())
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_activations_do_not_depend_on_the_cut(name, dtype):
-    """Where an entry lies in an array (vector body or remainder loop) does not change its value or derivatives."""
+    """Where an entry lies in an array, in the vector body or the remainder, does not change its values."""
     phi = ff.activations.get(name)
     u = np.random.default_rng(0).normal(scale=3, size=203).astype(dtype)
     whole = phi.evaluate(u, order=2)

@@ -1,4 +1,4 @@
-# Signatures of the compiled kernels, the same in every build; each function takes float64 or float32, never both.
+# Signatures of the compiled kernels, the same in every build; one call takes one precision.
 from collections.abc import Sequence
 
 from ._validate import FloatArray

@@ -1,1 +1,1 @@
-from ._native_generic import *
+from ._native_generic import *  # noqa: F403

@@ -76,7 +76,7 @@ def as_float_array(
 
 
 def as_sequence(value: Any, name: str, expected: str) -> Sequence[Any]:
-    """Return ``value`` if it is a list, tuple, array of at least one dimension or another sequence (not a string)."""
+    """Return ``value`` if it is a sequence or an array of at least one dimension, not a string."""
     if isinstance(value, np.ndarray) and value.ndim > 0:
         return list(value)
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):

@@ -36,7 +36,8 @@ def resolve_activations(activation: Any, hidden_layers: int) -> tuple[Activation
     if isinstance(activation, Sequence) and not isinstance(activation, str):
         if len(activation) != hidden_layers:
             raise ValueError(
-                f"activation: expected one activation or one per hidden layer ({hidden_layers}), got {len(activation)}"
+                f"activation: expected one activation or one per hidden layer ({hidden_layers}), got "
+                f"{len(activation)}"
             )
         return tuple(_activations.get(entry) for entry in activation)
     return (_activations.get(activation),) * hidden_layers
@@ -60,17 +61,18 @@ class MLP:
     weight_var : float or sequence of L floats
         :math:`\sigma_w^2 > 0`, for all layers or one per layer.
     bias_var : float, sequence of L floats, or None
-        :math:`\sigma_b^2 \ge 0`. With 0 the biases start at zero but are parameters and count in P; with None the
-        network has no biases.
+        :math:`\sigma_b^2 \ge 0`. With 0 the biases start at zero but are parameters and count in P; with None
+        the network has no biases.
     init : {"gaussian", "orthogonal"}
-        Law of the weights. ``"orthogonal"`` draws Haar orthogonal matrices (for a rectangular layer, orthonormal
-        columns or rows) scaled so that :math:`E[(W^l_{ij})^2] = \sigma_w^2 / M_{l-1}` as in the Gaussian case.
+        Law of the weights. ``"orthogonal"`` draws Haar orthogonal matrices (for a rectangular layer,
+        orthonormal columns or rows) scaled so that :math:`E[(W^l_{ij})^2] = \sigma_w^2 / M_{l-1}` as in the
+        Gaussian case.
 
     Raises
     ------
     ValueError, TypeError
-        For widths below 1, negative or non-finite variances, a zero weight variance, unknown names, and sequences
-        of the wrong length.
+        For widths below 1, negative or non-finite variances, a zero weight variance, unknown names, and
+        sequences of the wrong length.
 
     Examples
     --------
