@@ -79,14 +79,10 @@ class Twin:
             delta[k] = 1.0
             pieces = []
             for l in reversed(range(self.depth)):
-                pieces.insert(
-                    0, np.concatenate([np.outer(delta, h[l]).ravel(), *([delta] * self.has_biases)])
-                )
+                pieces.insert(0, np.concatenate([np.outer(delta, h[l]).ravel(), *([delta] * self.has_biases)]))
                 if l > 0:
                     slope = derivative(self.functions[l - 1], u[l - 1])
-                    delta = np.array(
-                        [slope[i] * sum(delta * self.weights[l][:, i]) for i in range(len(slope))]
-                    )
+                    delta = np.array([slope[i] * sum(delta * self.weights[l][:, i]) for i in range(len(slope))])
             rows.append(np.concatenate(pieces))
         return np.array(rows)
 

@@ -40,9 +40,7 @@ def test_float32_network_is_the_float64_one_rounded():
 @pytest.mark.parametrize("init", ["gaussian", "orthogonal"])
 def test_variances_per_layer(init):
     """Variances of n entries lie within 5 sqrt(2/n) of the law's (of Haar matrices, closer)."""
-    arch = ff.MLP(
-        widths=(300, 200, 400, 100), weight_var=(1.0, 2.0, 3.0), bias_var=(0.1, 0.0, 0.5), init=init
-    )
+    arch = ff.MLP(widths=(300, 200, 400, 100), weight_var=(1.0, 2.0, 3.0), bias_var=(0.1, 0.0, 0.5), init=init)
     net = arch.sample(seed=3)
     for l, (W, b) in enumerate(zip(net.weights, net.biases, strict=True)):
         expected = arch.weight_vars[l] / W.shape[1]

@@ -193,9 +193,7 @@ def test_fisher_arguments():
         refused(TypeError, "tile: expected an integer, got 2.5", fim.dual, tile=2.5)
         fim.dual()
     for wrong in (5, "yes", [1]):
-        refused(
-            TypeError, "progress: expected None, True or a callable", ff.Fisher(NET, X).dual, progress=wrong
-        )
+        refused(TypeError, "progress: expected None, True or a callable", ff.Fisher(NET, X).dual, progress=wrong)
 
 
 def test_executors():
@@ -221,9 +219,7 @@ def test_overflow(dtype):
         "eigenvalues",
         "layer_blocks",
     ):
-        with pytest.raises(
-            ValueError, match=f"net\\(X\\): expected finite outputs, got inf .*{dtype}"
-        ) as caught:
+        with pytest.raises(ValueError, match=f"net\\(X\\): expected finite outputs, got inf .*{dtype}") as caught:
             getattr(ff.Fisher(forward, inputs), name)()
         assert ("use float64" in str(caught.value)) == (dtype == "float32")
     backward = ff.Network([np.ones((2, 3), dtype) / huge, huge * np.ones((1, 2), dtype)], None, "linear")
@@ -256,9 +252,7 @@ def test_answers_that_cannot_fit(monkeypatch):
         monkeypatch.setattr("fisherfield._memory.available_bytes", lambda size=size: size - 1)
         with pytest.raises(MemoryError) as caught:
             getattr(ff.Fisher(net, inputs), name)()
-        assert f"{size / 2**10:.4g} KiB" in str(caught.value) or f"{size / 2**20:.4g} MiB" in str(
-            caught.value
-        )
+        assert f"{size / 2**10:.4g} KiB" in str(caught.value) or f"{size / 2**20:.4g} MiB" in str(caught.value)
         assert "diagonal()" in str(caught.value) or "eigenvalues()" in str(caught.value)
     monkeypatch.setattr("fisherfield._memory.available_bytes", lambda: 20000)
     refused(MemoryError, "the factored Jacobian needs", lambda: ff.Fisher(net, inputs).factors)
@@ -287,9 +281,7 @@ anything = (
     | st.integers()
     | st.floats()
     | st.text(max_size=3)
-    | st.lists(
-        st.floats() | st.integers() | st.text(max_size=2) | st.lists(st.floats(), max_size=3), max_size=3
-    )
+    | st.lists(st.floats() | st.integers() | st.text(max_size=2) | st.lists(st.floats(), max_size=3), max_size=3)
 )
 
 

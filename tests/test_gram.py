@@ -47,9 +47,7 @@ def test_tiles_cover_the_upper_triangle_once(samples, tile):
     assert (count[np.triu_indices(samples)] == 1).all()
 
 
-layer_shapes = st.lists(
-    st.tuples(st.integers(1, 40), st.integers(1, 40), st.booleans()), min_size=1, max_size=4
-)
+layer_shapes = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40), st.booleans()), min_size=1, max_size=4)
 
 
 @given(

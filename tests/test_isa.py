@@ -27,8 +27,7 @@ def test_the_best_level_is_in_use(request):
 @pytest.mark.parametrize("level", LEVELS)
 def test_level(level):
     assert (
-        output_of("from fisherfield import _native; print(_native.kernels.isa)", FISHERFIELD_ISA=level)
-        == f"{level}\n"
+        output_of("from fisherfield import _native; print(_native.kernels.isa)", FISHERFIELD_ISA=level) == f"{level}\n"
     )
     if level == _native.level:
         return  # the rest of the suite runs on it
@@ -75,8 +74,5 @@ def test_unsupported_level(monkeypatch):
 
 
 def test_empty_means_choose():
-    assert (
-        output_of("from fisherfield import _native; print(_native.level)", FISHERFIELD_ISA="")
-        == f"{LEVELS[-1]}\n"
-    )
+    assert output_of("from fisherfield import _native; print(_native.level)", FISHERFIELD_ISA="") == f"{LEVELS[-1]}\n"
     assert fisherfield.__name__ == "fisherfield"

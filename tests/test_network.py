@@ -73,9 +73,7 @@ def test_memory_layout_of_the_arguments_does_not_matter():
     for layout in (np.asfortranarray, strided, frozen, reversed_twice, lambda a: a.tolist()):
         net = ff.Network([layout(w) for w in weights], [layout(b) for b in biases], "tanh")
         np.testing.assert_array_equal(net(layout(case.X)), expected)
-        np.testing.assert_array_equal(
-            ff.Fisher(net, layout(case.X)).dual(), ff.Fisher(case.net, case.X).dual()
-        )
+        np.testing.assert_array_equal(ff.Fisher(net, layout(case.X)).dual(), ff.Fisher(case.net, case.X).dual())
 
 
 def test_inputs_are_left_alone():

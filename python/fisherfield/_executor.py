@@ -18,15 +18,13 @@ _default_pool: ThreadPoolExecutor | None = None
 
 
 def num_threads() -> int:
-    """Return the size of the default pool: ``FISHERFIELD_NUM_THREADS``, else the usable processors."""
+    """Number of threads of the default pool: ``FISHERFIELD_NUM_THREADS``, else the processors this process may use."""
     wanted = os.environ.get("FISHERFIELD_NUM_THREADS")
     if wanted is not None:
         try:
             return positive_int(int(wanted), "FISHERFIELD_NUM_THREADS")
         except ValueError as error:
-            raise ValueError(
-                f"FISHERFIELD_NUM_THREADS: expected a positive integer, got {wanted!r}"
-            ) from error
+            raise ValueError(f"FISHERFIELD_NUM_THREADS: expected a positive integer, got {wanted!r}") from error
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -38,8 +36,8 @@ def check_executor(executor: Executor | None) -> None:
         return
     if isinstance(executor, ProcessPoolExecutor) or not isinstance(executor, Executor):
         raise TypeError(
-            "executor: expected a concurrent.futures.ThreadPoolExecutor (or another executor whose workers "
-            f"share this process's memory) or None for the default pool, got {type(executor).__name__}"
+            "executor: expected a concurrent.futures.ThreadPoolExecutor (or another executor whose workers share "
+            f"this process's memory) or None for the default pool, got {type(executor).__name__}"
         )
 
 
@@ -76,8 +74,8 @@ def run(
 ) -> None:
     """Call ``task(item)`` for every item; return when all are done.
 
-    An exception (or an interrupt) cancels what has not started and is raised. ``progress`` is None, True (a
-    bar of tqdm) or a callable ``(done, total)``.
+    An exception (or an interrupt) cancels what has not started and is raised. ``progress`` is None, True (a bar of
+    tqdm) or a callable ``(done, total)``.
     """
     pending = list(items)
     total = len(pending)
@@ -105,9 +103,7 @@ def run(
         close()
 
 
-def _reporter(
-    progress: Progress, total: int, label: str
-) -> tuple[Callable[[int, int], object], Callable[[], object]]:
+def _reporter(progress: Progress, total: int, label: str) -> tuple[Callable[[int, int], object], Callable[[], object]]:
     if progress is None or progress is False:
         return (lambda done, total: None), (lambda: None)
     if callable(progress):
@@ -123,7 +119,7 @@ def _reporter(
 
 
 def column_blocks(columns: int, itemsize: int, executor: Executor | None) -> list[tuple[int, int]]:
-    """Cut ``columns`` into ranges (begin, end), a few per worker, multiples of the widest panel."""
+    """Cut ``columns`` into ranges (begin, end), a few per worker, each a multiple of the widest kernel panel."""
     panel = 192 // itemsize
     panels = -(-columns // panel)
     per_block = max(1, -(-panels // (4 * workers(executor))))

@@ -25,7 +25,7 @@ def _built_levels() -> list[str]:
 
 
 def usable_levels() -> list[str]:
-    """Return the builds that are installed and that this processor can run, oldest level first."""
+    """Builds of the kernels that are installed and that this processor can run, oldest level first."""
     supported = _cpu.supported_levels()
     return [level for level in _built_levels() if level in supported]
 
@@ -34,9 +34,8 @@ def _choose() -> str:
     usable = usable_levels()
     if not usable:
         raise ImportError(
-            f"fisherfield: none of the installed kernel builds ({', '.join(_built_levels()) or 'none'}) "
-            "runs on this processor, which supports "
-            f"{', '.join(_cpu.supported_levels()) or 'no known level'}. "
+            f"fisherfield: none of the installed kernel builds ({', '.join(_built_levels()) or 'none'}) runs on this "
+            f"processor, which supports {', '.join(_cpu.supported_levels()) or 'no known level'}. "
             "Install from source: pip install --no-binary fisherfield fisherfield."
         )
     wanted = os.environ.get("FISHERFIELD_ISA", "")
@@ -44,8 +43,8 @@ def _choose() -> str:
         return usable[-1]
     if wanted not in usable:
         raise ImportError(
-            f"FISHERFIELD_ISA={wanted!r}: expected one of {', '.join(usable)} (the builds that are "
-            "installed and that this processor can run). Unset the variable to let fisherfield choose."
+            f"FISHERFIELD_ISA={wanted!r}: expected one of {', '.join(usable)} (the builds that are installed and that "
+            "this processor can run). Unset the variable to let fisherfield choose."
         )
     return wanted
 

@@ -1,4 +1,4 @@
-# Signatures of the compiled kernels, the same in every build; one call takes one precision.
+# Signatures of the compiled kernels, the same in every build; each function takes float64 or float32, never both.
 from collections.abc import Sequence
 
 from ._validate import FloatArray
@@ -32,9 +32,7 @@ def layer_forward(
 def layer_backward(
     next: FloatArray, W: FloatArray, slope: FloatArray, out: FloatArray, begin: int, end: int
 ) -> None: ...
-def gram_tile(
-    layers: Sequence[_Layer], scale: float, out: FloatArray, rows: _Range, columns: _Range
-) -> None: ...
+def gram_tile(layers: Sequence[_Layer], scale: float, out: FloatArray, rows: _Range, columns: _Range) -> None: ...
 def layer_jacobian(A: FloatArray, B: FloatArray, bias: bool, out: FloatArray, offset: int) -> None: ...
 def layer_diagonal(
     A: FloatArray, B: FloatArray, bias: bool, scale: float, out: FloatArray, begin: int, end: int

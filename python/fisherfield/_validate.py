@@ -40,9 +40,7 @@ def as_dtype(dtype: npt.DTypeLike, name: str = "dtype") -> np.dtype[Any]:
     return resolved
 
 
-def as_float_array(
-    value: Any, name: str, *, ndim: int, shape: Sequence[int | None] | None = None
-) -> FloatArray:
+def as_float_array(value: Any, name: str, *, ndim: int, shape: Sequence[int | None] | None = None) -> FloatArray:
     """Return ``value`` as a C-contiguous float32 or float64 array with finite entries and no empty axis.
 
     Lists of numbers become float64; an array of another dtype is refused rather than cast.
@@ -76,7 +74,7 @@ def as_float_array(
 
 
 def as_sequence(value: Any, name: str, expected: str) -> Sequence[Any]:
-    """Return ``value`` if it is a sequence or an array of at least one dimension, not a string."""
+    """Return ``value`` if it is a list, tuple, array of at least one dimension or another sequence (not a string)."""
     if isinstance(value, np.ndarray) and value.ndim > 0:
         return list(value)
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):

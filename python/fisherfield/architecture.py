@@ -25,9 +25,7 @@ def _per_layer(value: Any, name: str, layers: int, *, strict: bool) -> tuple[flo
     if not (isinstance(value, (list, tuple)) or np.ndim(value) > 0):
         return (non_negative(value, name, strict=strict),) * layers
     if len(value) != layers:
-        raise ValueError(
-            f"{name}: expected a number or one number per layer ({layers}), got {len(value)} numbers"
-        )
+        raise ValueError(f"{name}: expected a number or one number per layer ({layers}), got {len(value)} numbers")
     return tuple(non_negative(entry, f"{name}[{l}]", strict=strict) for l, entry in enumerate(value))
 
 
@@ -36,8 +34,7 @@ def resolve_activations(activation: Any, hidden_layers: int) -> tuple[Activation
     if isinstance(activation, Sequence) and not isinstance(activation, str):
         if len(activation) != hidden_layers:
             raise ValueError(
-                f"activation: expected one activation or one per hidden layer ({hidden_layers}), got "
-                f"{len(activation)}"
+                f"activation: expected one activation or one per hidden layer ({hidden_layers}), got {len(activation)}"
             )
         return tuple(_activations.get(entry) for entry in activation)
     return (_activations.get(activation),) * hidden_layers
@@ -61,18 +58,17 @@ class MLP:
     weight_var : float or sequence of L floats
         :math:`\sigma_w^2 > 0`, for all layers or one per layer.
     bias_var : float, sequence of L floats, or None
-        :math:`\sigma_b^2 \ge 0`. With 0 the biases start at zero but are parameters and count in P; with None
-        the network has no biases.
+        :math:`\sigma_b^2 \ge 0`. With 0 the biases start at zero but are parameters and count in P; with None the
+        network has no biases.
     init : {"gaussian", "orthogonal"}
-        Law of the weights. ``"orthogonal"`` draws Haar orthogonal matrices (for a rectangular layer,
-        orthonormal columns or rows) scaled so that :math:`E[(W^l_{ij})^2] = \sigma_w^2 / M_{l-1}` as in the
-        Gaussian case.
+        Law of the weights. ``"orthogonal"`` draws Haar orthogonal matrices (for a rectangular layer, orthonormal
+        columns or rows) scaled so that :math:`E[(W^l_{ij})^2] = \sigma_w^2 / M_{l-1}` as in the Gaussian case.
 
     Raises
     ------
     ValueError, TypeError
-        For widths below 1, negative or non-finite variances, a zero weight variance, unknown names, and
-        sequences of the wrong length.
+        For widths below 1, negative or non-finite variances, a zero weight variance, unknown names, and sequences
+        of the wrong length.
 
     Examples
     --------
@@ -131,9 +127,7 @@ class MLP:
         """P: all weights, and all biases where the network has them."""
         return sum(m * (n + self.has_biases) for n, m in zip(self.widths[:-1], self.widths[1:], strict=True))
 
-    def sample(
-        self, seed: int | np.random.Generator | None = None, dtype: npt.DTypeLike = "float64"
-    ) -> Network:
+    def sample(self, seed: int | np.random.Generator | None = None, dtype: npt.DTypeLike = "float64") -> Network:
         """Draw a network.
 
         Parameters

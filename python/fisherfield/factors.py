@@ -1,8 +1,8 @@
 r"""The factored Jacobian, the waist between what makes gradients and what asks questions of them.
 
 For a dense layer :math:`u = W h + b` the gradient of seed r at sample t is the outer product
-:math:`B[r, t] \otimes A[t]`, so that a layer is kept as two thin arrays. Everything asked of the Fisher
-information matrix is a function of the factors, and every source of factors needs to know nothing else.
+:math:`B[r, t] \otimes A[t]`, so that a layer is kept as two thin arrays. Everything asked of the Fisher information
+matrix is a function of the factors, and every source of factors needs to know nothing else.
 """
 
 from __future__ import annotations

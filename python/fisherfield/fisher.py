@@ -24,13 +24,13 @@ _BATCH_BYTES = 2**26  # sums over samples hold the factors of one batch; batches
 
 
 class Fisher:
-    r"""The Fisher information matrix (FIM) of a network on inputs X, computed when asked.
+    r"""The Fisher information matrix (FIM) of a network on inputs X, computed when asked and never as a whole.
 
     .. math:: F = \frac{1}{T} \sum_t J_t^\top S_t S_t^\top J_t, \qquad J_t = \partial f(x_t) / \partial\theta,
 
-    where :math:`S_t S_t^\top` is the Fisher information of the output distribution (the identity for the
-    Gaussian likelihood; Karakida, Akaho, Amari 2019, Eqs. 1-2). The 1/T is inside; there is no 1/C and no
-    1/2. Biases are parameters. Parameters are flattened layer by layer, W (row-major) then b.
+    where :math:`S_t S_t^\top` is the Fisher information of the output distribution (the identity for the Gaussian
+    likelihood; Karakida, Akaho, Amari 2019, Eqs. 1-2). The 1/T is inside; there is no 1/C and no 1/2. Biases are
+    parameters. Parameters are flattened layer by layer, W (row-major) then b.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ class Fisher:
     kind : {"exact"}
         Expectation over y from the output distribution, taken exactly.
     executor : concurrent.futures.Executor, optional
-        Threads to use (default: a shared pool of ``FISHERFIELD_NUM_THREADS`` or all processors). No bit of
-        any result depends on it.
+        Threads to use (default: a shared pool of ``FISHERFIELD_NUM_THREADS`` or all processors). No bit of any
+        result depends on it.
 
     Raises
     ------
@@ -75,9 +75,7 @@ class Fisher:
         executor: Executor | None = None,
     ) -> None:
         if not isinstance(net, Network):
-            raise TypeError(
-                f"net: expected a fisherfield.Network (for instance arch.sample(seed=0)), got {net!r}"
-            )
+            raise TypeError(f"net: expected a fisherfield.Network (for instance arch.sample(seed=0)), got {net!r}")
         check_executor(executor)
         self.net = net
         self.X = net.check_inputs(X)
@@ -152,13 +150,13 @@ class Fisher:
         return self._batches(bytes_per_sample(self.net, self.likelihood))
 
     def dual(self, *, tile: int | None = None, progress: Progress = None) -> FloatArray:
-        r"""Return the dual :math:`F^* = B^\top B` of :math:`F = B B^\top`: the same nonzero eigenvalues.
+        r"""Return the dual :math:`F^* = B^\top B` with :math:`F = B B^\top`, which shares the nonzero eigenvalues of F.
 
         .. math:: F^*_{(r,s),(q,t)} = \frac{1}{T} \sum_l
             (B_l[r, s] \cdot B_l[q, t]) (A_l[s] \cdot A_l[t] + 1)
 
-        with the backpropagated seeds B and the layer inputs A (the +1 where the layer has biases). For the
-        Gaussian likelihood it is the empirical neural tangent kernel over T.
+        with the backpropagated seeds B and the layer inputs A (the +1 where the layer has biases). For the Gaussian
+        likelihood it is the empirical neural tangent kernel over T.
 
         Parameters
         ----------
@@ -187,9 +185,7 @@ class Fisher:
                 "use fewer samples (or outputs), or float32; diagonal() and trace() do not need it",
             )
             factors = self.factors
-            matrix = gram_matrix(
-                factors, 1.0 / self.num_samples, tile=tile, executor=self._executor, progress=progress
-            )
+            matrix = gram_matrix(factors, 1.0 / self.num_samples, tile=tile, executor=self._executor, progress=progress)
             require_finite(matrix.diagonal(), "dual()")  # bounds every entry, by Cauchy-Schwarz
             matrix.flags.writeable = False
             self._dual = matrix
@@ -230,8 +226,8 @@ class Fisher:
         r"""Return mean, second moment and maximum over all P eigenvalues (zeros included).
 
         The mean comes from gradient norms, the second moment from the Frobenius norm of F or its dual
-        (:math:`\mathrm{tr} F^2 = \|F\|_F^2 = \|F^*\|_F^2`), whichever is smaller; only the C largest
-        eigenvalues are computed.
+        (:math:`\mathrm{tr} F^2 = \|F\|_F^2 = \|F^*\|_F^2`), whichever is smaller; only the C largest eigenvalues
+        are computed.
         """
         return self._statistics
 
@@ -256,7 +252,7 @@ class Fisher:
         )
 
     def diagonal(self) -> FloatArray:
-        """Return the exact diagonal of F, shape (P,): one matrix product per layer, never a Jacobian."""
+        """Return the exact diagonal of F, shape (P,): one matrix product per layer and batch, never a Jacobian."""
         total = np.zeros(self.num_parameters, self.dtype)
         for factors in self._factor_batches():
             total += factors.diagonal(1.0 / self.num_samples, self._executor)
@@ -264,7 +260,7 @@ class Fisher:
         return total
 
     def jacobian(self) -> FloatArray:
-        r"""Return the Jacobian :math:`S_t^\top J_t` written out, shape (T, R, P), without the 1/T.
+        r"""Return the Jacobian :math:`S_t^\top J_t` written out, shape (T, R, P), unscaled: F = sum_t J_t^T J_t / T.
 
         Raises
         ------

@@ -26,7 +26,7 @@ def tiles(num_samples: int, tile: int) -> list[tuple[Range, Range]]:
 
 
 def default_tile(factors: FactoredJacobian, executor: Executor | None) -> int:
-    """Return the samples a tile: tiles for every worker, none so small that starting it is the cost."""
+    """Samples a tile: enough tiles to keep every worker busy, none so small that starting it costs more than it."""
     samples, seeds = factors.num_samples, factors.num_seeds
     flops = sum(samples**2 * (seeds**2 * layer.B.shape[2] + layer.A.shape[1]) for layer in factors)
     blocks = max(1, min(4 * _executor.workers(executor), math.isqrt(int(flops // 4e6))))
@@ -44,8 +44,8 @@ def gram_matrix(
 ) -> FloatArray:
     """Return ``scale * J J^T``, shape (R*T, R*T), index ``r*T + t``.
 
-    Only tiles on and above the diagonal are computed. The bits of the result depend neither on ``tile`` nor
-    on the number of threads.
+    Only tiles on and above the diagonal are computed. The bits of the result depend neither on ``tile`` nor on the
+    number of threads.
     """
     size = factors.num_seeds * factors.num_samples
     out = np.empty((size, size), factors.dtype)

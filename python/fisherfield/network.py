@@ -76,8 +76,7 @@ class Network:
             biases = as_sequence(biases, "biases", "a sequence of vectors b_1, ..., b_L or None")
             if len(biases) != len(self.weights):
                 raise ValueError(
-                    f"biases: expected one vector per weight matrix ({len(self.weights)}) or None, got "
-                    f"{len(biases)}"
+                    f"biases: expected one vector per weight matrix ({len(self.weights)}) or None, got {len(biases)}"
                 )
             self.biases = tuple(
                 as_float_array(b, f"biases[{l}]", ndim=1, shape=(self.weights[l].shape[0],))
@@ -145,7 +144,7 @@ class Network:
     def layer_forward(
         self, l: int, h: FloatArray, *, derivative: bool = True, executor: Executor | None = None
     ) -> tuple[FloatArray, FloatArray | None]:
-        """Return ``phi(u)`` and, if asked, ``phi'(u)`` of hidden layer ``l`` (from 0): (T, M_{l+1})."""
+        """Return ``phi(u)`` and, if asked, ``phi'(u)`` of hidden layer ``l`` (counted from 0), each (T, M_{l+1})."""
         phi = self.activations[l]
         if phi.native is not None:
             slope = np.empty((len(h), self.weights[l].shape[0]), self.dtype) if derivative else None
@@ -171,6 +170,4 @@ class Network:
 
     def __repr__(self) -> str:
         names = ", ".join(dict.fromkeys(phi.name for phi in self.activations)) or "none"
-        return (
-            f"Network(widths={self.widths}, activation={names}, biases={self.has_biases}, dtype={self.dtype})"
-        )
+        return f"Network(widths={self.widths}, activation={names}, biases={self.has_biases}, dtype={self.dtype})"

@@ -11,16 +11,16 @@ from ._validate import FloatArray
 __all__ = ["eigenvalues", "largest_eigenvalues", "squared_frobenius_norm"]
 
 _DENSE_BELOW = 1500  # up to this size LAPACK's reduction is as fast as Lanczos on the stored matrix
-_CHECK = 1e-3  # relative residual of the search for repeated eigenvalues; values err by its square
+_CHECK = 1e-3  # residual, relative, of the search for repeated eigenvalues; its square is the error of the value
 
 
 def eigenvalues(matrix: FloatArray) -> FloatArray:
-    """Return all eigenvalues of a symmetric matrix, descending (rounding may leave -1e-17)."""
+    """All eigenvalues of a symmetric matrix, descending, as LAPACK returns them (rounding may leave -1e-17)."""
     return np.ascontiguousarray(linalg.eigvalsh(matrix, check_finite=False)[::-1])
 
 
 def largest_eigenvalues(matrix: FloatArray, k: int) -> FloatArray:
-    """Return the k largest eigenvalues of a symmetric positive semi-definite matrix, descending."""
+    """The k largest eigenvalues of a symmetric positive semi-definite matrix, descending, to machine precision."""
     n = len(matrix)
     k = min(k, n)
     if n <= _DENSE_BELOW or 4 * k > n:
@@ -30,7 +30,7 @@ def largest_eigenvalues(matrix: FloatArray, k: int) -> FloatArray:
 
 
 def _lanczos(matrix: FloatArray, k: int) -> FloatArray:
-    """Deflate what is found until nothing larger is left: a Krylov space holds no eigenvalue twice."""
+    """Krylov spaces hold one copy of a repeated eigenvalue: deflate what is found until nothing larger is left."""
     if not matrix.diagonal().any():  # the zero matrix, on which ARPACK stops
         return np.zeros(k, matrix.dtype)
     rng = np.random.default_rng(0)

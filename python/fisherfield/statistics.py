@@ -23,8 +23,7 @@ class FisherStatistics:
         Largest eigenvalue.
     top_mean : float
         Mean of the C largest eigenvalues. For C > 1 this, not ``maximum``, is what the mean-field formula for
-        the maximum predicts at finite width: the largest of the C outliers lies above their mean by
-        O(sqrt(M)).
+        the maximum predicts at finite width: the largest of the C outliers lies above their mean by O(sqrt(M)).
     num_parameters : int
         P.
     num_samples : int
