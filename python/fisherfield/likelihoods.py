@@ -23,7 +23,7 @@ class Likelihood(Protocol):
         """R, the number of columns of the square root of the output Fisher information."""
 
     def seeds(self, outputs: FloatArray) -> FloatArray:
-        """Return S of shape (R, T, C) with ``sum_r S[r, t] S[r, t]^T`` the Fisher information of y at ``outputs[t]``."""
+        """Return S, shape (R, T, C): ``sum_r S[r, t] S[r, t]^T`` is the Fisher information of y at ``outputs[t]``."""
 
 
 @dataclass(frozen=True)
