@@ -162,9 +162,9 @@ def test_custom_activations_keep_shape_dtype_and_argument():
         return np.tanh(u)
 
     for function, message in [
-        (lambda u: u[..., :1], "mine: expected an array of the shape and dtype of u"),
-        (lambda u: u.astype("float32"), "mine: expected an array of the shape and dtype of u"),
-        (lambda u: np.float64(1), "mine: expected an array of the shape and dtype of u"),
+        (lambda u: u[..., :1], "expected an array of the shape and dtype of u"),
+        (lambda u: u.astype("float32"), "expected an array of the shape and dtype of u"),
+        (lambda u: np.float64(1), "expected an array of the shape and dtype of u"),
         (scribble, "read-only"),
     ]:
         with pytest.raises(ValueError, match=message):
