@@ -165,7 +165,7 @@ def test_custom_activations_keep_shape_dtype_and_argument():
         (lambda u: u[..., :1], "expected an array of the shape and dtype of u"),
         (lambda u: u.astype("float32"), "expected an array of the shape and dtype of u"),
         (lambda u: np.float64(1), "expected an array of the shape and dtype of u"),
-        (scribble, "read-only"),
+        (scribble, "read-only"),  # the derivative would be taken at another point
     ]:
         with pytest.raises(ValueError, match=message):
             ff.Fisher(custom_network(function), X).dual()

@@ -248,7 +248,9 @@ def custom(
 
 
 def _apply(function: Function, what: str, u: FloatArray) -> FloatArray:
-    values = np.asarray(function(u))
+    frozen = u.view()
+    frozen.flags.writeable = False  # no function may change what the next one is given
+    values = np.asarray(function(frozen), order="C")
     if values.shape != u.shape or values.dtype != u.dtype:
         raise ValueError(
             f"{what}: expected an array of the shape and dtype of u, {u.shape} and {u.dtype}, got "

@@ -150,10 +150,10 @@ class Network:
             slope = np.empty((len(h), self.weights[l].shape[0]), self.dtype) if derivative else None
             return self._affine(l, h, phi.native, slope, executor), slope
         u = self._affine(l, h, None, None, executor)
-        u.flags.writeable = False  # the value must not change before the derivative is taken
-        outputs = phi.evaluate(u, order=int(derivative))
-        value, *slopes = (np.ascontiguousarray(output) for output in outputs)
-        return value, slopes[0] if derivative else None
+        if not derivative:
+            return phi(u), None
+        value, slope = phi.evaluate(u, order=1)
+        return value, slope
 
     def _affine(
         self, l: int, h: FloatArray, phi: Any, slope: FloatArray | None, executor: Executor | None
