@@ -1,5 +1,6 @@
 """No bit of a result depends on the number of threads, the tile size, or the other samples."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 import fisherfield as ff
 from cases import cases, make_case
+from child import output_of
 from fisherfield import _executor
 
 ONE = ThreadPoolExecutor(1)
@@ -136,3 +138,42 @@ def test_a_pool_inside_its_own_task():
         jobs = [pool.submit(lambda: ff.Fisher(case.net, case.X).dual()) for _ in range(8)]
         for job in jobs:
             np.testing.assert_array_equal(job.result(timeout=60), expected)
+
+
+def test_one_matrix_asked_from_many_threads():
+    case = make_case((30, 40, 2), ("tanh",), 90)
+    expected = ff.Fisher(case.net, case.X)
+    shared = ff.Fisher(case.net, case.X)
+    with ThreadPoolExecutor(8) as callers:
+        calls = [callers.submit(getattr(shared, name)) for name in ("dual", "trace", "diagonal", "eigenvalues") * 4]
+        for call, name in zip(calls, ("dual", "trace", "diagonal", "eigenvalues") * 4, strict=True):
+            np.testing.assert_array_equal(call.result(timeout=60), getattr(expected, name)())
+
+
+def test_a_failing_progress_report_leaves_no_half_made_answer():
+    case = make_case((30, 40, 2), ("tanh",), 90)
+
+    def stop(done, total):
+        if done == 3:
+            raise RuntimeError("stop")
+
+    fim = ff.Fisher(case.net, case.X)
+    with pytest.raises(RuntimeError, match="stop"):
+        fim.dual(tile=10, progress=stop)
+    np.testing.assert_array_equal(fim.dual(), ff.Fisher(case.net, case.X).dual())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_children_start_their_own_pool():
+    code = """
+import os, warnings
+warnings.simplefilter("ignore")
+import fisherfield as ff, numpy as np
+net, X = ff.MLP(widths=(30, 40, 1)).sample(seed=0), np.ones((300, 30))
+before = ff.Fisher(net, X).dual(tile=24)
+child = os.fork()
+if child == 0:
+    os._exit(0 if (ff.Fisher(net, X).dual(tile=24) == before).all() else 3)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert output_of(code, FISHERFIELD_NUM_THREADS="2") == "0\n"
