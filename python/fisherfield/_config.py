@@ -12,7 +12,7 @@ import scipy
 
 from . import _executor, _native
 
-__all__ = ["show_config", "version"]
+__all__ = ["config_text", "show_config", "version"]
 
 
 def version() -> str:
@@ -41,14 +41,20 @@ def show_config(*, as_dict: bool = False) -> dict[str, dict[str, Any]] | None:
     >>> sorted(ff.show_config(as_dict=True)["threads"])
     ['blas', 'fisherfield']
     """
-    config = _configuration()
     if as_dict:
-        return config
-    for title, entries in config.items():
-        print(f"{title}:")
-        for name, value in entries.items():
-            print(f"  {name:<12} {', '.join(value) if isinstance(value, list) else value}")
+        return _configuration()
+    print(config_text())
     return None
+
+
+def config_text() -> str:
+    """The configuration as :func:`show_config` prints it."""
+    lines = []
+    for title, entries in _configuration().items():
+        lines.append(f"{title}:")
+        for name, value in entries.items():
+            lines.append(f"  {name:<12} {', '.join(value) if isinstance(value, list) else value}")
+    return "\n".join(lines)
 
 
 def _configuration() -> dict[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["check_path", "save_spectrum", "spectrum"]
 
 # Shade and shape carry the meaning; colour only adds to it, so that print in grey loses nothing.
-_FIGURE = {"figsize": (6.4, 3.6), "layout": "constrained"}
+_FIGURE = {"figsize": (6.4, 4.0), "layout": "constrained"}
 _BARS = {"color": "0.82", "edgecolor": "0.55", "linewidth": 0.5}
 _PREDICTED = {"color": "#b2182b", "linewidth": 1.2, "baseline": None}
 _THEORY = {"color": "#b2182b", "linewidth": 1.3}
@@ -117,22 +117,22 @@ def spectrum(
 
         ax = pyplot.subplots(**_FIGURE)[1]
     weights = np.full(positive.shape, 1 / networks)
-    ax.hist(positive, edges, weights=weights, label="measured eigenvalues", **_BARS)
+    ax.hist(positive, edges, weights=weights, label="eigenvalues, measured", **_BARS)
     if outline is not None:
         counts = np.histogram(outline, edges)[0]
-        ax.stairs(counts, edges, label="predicted eigenvalues", **_PREDICTED)
+        ax.stairs(counts, edges, label="eigenvalues, theory", **_PREDICTED)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_ylim(0.5 / networks, None)
     _mark_theory(ax, theory)
     _mark_measured(ax, measured)
-    ax.set_xlabel(r"eigenvalue $\lambda$ of $F$")
+    ax.set_xlabel(r"eigenvalue $\lambda$ of $F$" + _count_note(theory))
     ax.set_ylabel("eigenvalues per network" if networks > 1 else "eigenvalues")
     ax.spines[["top", "right"]].set_visible(False)
     if title:
-        ax.set_title(title, fontsize="medium", loc="left", pad=20)
+        ax.set_title(title, fontsize="medium", loc="left", pad=12)
     if theory or measured or outline is not None:
-        ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
+        ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)
     return ax
 
 
@@ -150,22 +150,20 @@ def _log_edges(values: FloatArray, bins: int) -> FloatArray:
     return np.geomspace(low / 1.05, high * 1.05, bins + 1)
 
 
+def _count_note(theory: FisherStatistics | None) -> str:
+    """Why the mean lies where no eigenvalue does."""
+    if theory is None:
+        return ""
+    nonzero = min(theory.num_parameters, theory.num_outputs * theory.num_samples)
+    return f"\n(at most {nonzero:,} of P = {theory.num_parameters:,} are not zero; the mean is over all)"
+
+
 def _mark_theory(ax: Any, theory: FisherStatistics | None) -> None:
-    """Lines at the predicted mean and maximum, and a note why the mean lies where no eigenvalue does."""
+    """Lines at the predicted mean and maximum."""
     if theory is None:
         return
-    ax.axvline(theory.mean, label="predicted mean, maximum", **_THEORY)
+    ax.axvline(theory.mean, label="mean and maximum, theory", **_THEORY)
     ax.axvline(theory.maximum, **_THEORY)
-    nonzero = min(theory.num_parameters, theory.num_outputs * theory.num_samples)
-    ax.annotate(
-        f"mean over all P = {theory.num_parameters:,},\nof which at most {nonzero:,} are not zero",
-        (theory.mean, 0.6),
-        xycoords=("data", "axes fraction"),
-        xytext=(6, 0),
-        textcoords="offset points",
-        fontsize="small",
-        color="0.35",
-    )
 
 
 def _mark_measured(ax: Any, measured: Sequence[FisherStatistics]) -> None:
@@ -179,7 +177,7 @@ def _mark_measured(ax: Any, measured: Sequence[FisherStatistics]) -> None:
             values, [1.0] * len(values), transform=ax.get_xaxis_transform(), label=label, **_MEASURED, **style
         )
 
-    mark(("mean", "maximum"), "measured mean, maximum")
+    mark(("mean", "maximum"), "mean and maximum, measured")
     outputs = measured[0].num_outputs
     if outputs > 1:
-        mark(("top_mean",), f"measured mean of the {outputs} largest", markerfacecolor="white")
+        mark(("top_mean",), f"mean of the {outputs} largest, measured", markerfacecolor="white")

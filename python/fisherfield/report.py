@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Comparison", "Row", "format_number", "table"]
+__all__ = ["Comparison", "Row", "format_number", "plain", "table"]
 
 
-def format_number(value: float | None) -> str:
-    """Four significant digits; a dash for what does not exist."""
-    return "-" if value is None or math.isnan(value) else f"{value:.4g}"
+def format_number(value: float | None, digits: int = 4) -> str:
+    """Significant digits of a number; a dash for what does not exist."""
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}g}"
 
 
 def _format_error(value: float | None) -> str:
@@ -30,6 +30,21 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
+
+
+def plain(value: Any) -> Any:
+    """Lists, dictionaries, numbers and strings that strict JSON can hold; None for NaN and infinity."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {entry.name: plain(getattr(value, entry.name)) for entry in fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 @dataclass(frozen=True)
@@ -86,7 +101,7 @@ class Row:
             "symbol": self.symbol,
             "theory": self.theory,
             "refined": self.refined,
-            "measured": list(self.measured),
+            "measured": self.measured,
             "mean": self.mean,
             "spread": self.spread,
             "relative_error": self.relative_error,

@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from .._executor import Progress
 from .._executor import _reporter as reporter
+from .. import spectrum
 from .._validate import FloatArray, as_dtype, as_float_array, non_negative, positive_int
 from ..architecture import MLP
 from ..fisher import Fisher
 from ..report import Comparison, Row
 from ..statistics import FisherStatistics
-from ..theory import MeanField, mean_field
+from ..theory import InputStatistics, MeanField, mean_field
 
 __all__ = ["SpectrumComparison", "compare"]
 
@@ -90,6 +91,17 @@ class SpectrumComparison:
             )
             rows.insert(3, top)
         return Comparison(tuple(rows))
+
+    def predicted_eigenvalues(self) -> FloatArray | None:
+        """Return the C T predicted eigenvalues for data, descending; None for Gaussian inputs.
+
+        The leading order repeats the T eigenvalues of the predicted dual's block C times. For Gaussian inputs it has
+        only two different ones.
+        """
+        if isinstance(self.theory.inputs, InputStatistics):
+            return None
+        block = spectrum.eigenvalues(self.theory.dual())
+        return np.repeat(block, self.architecture.num_outputs)
 
     def _measured(self, field: str) -> tuple[float, ...]:
         return tuple(float(getattr(statistics, field)) for statistics in self.measured)
