@@ -37,7 +37,8 @@ py::tuple evaluate(const Activation& phi, const Array<T>& u, int order) {
 void bind_activations(py::module_& m) {
   py::class_<Activation>(m, "Activation", "A built-in activation function.")
       .def(py::init(&make_activation), py::arg("name"), py::arg("parameter") = 0.0)
-      .def_property_readonly("kinks", [](const Activation& phi) { return py::tuple(py::cast(fisherfield::kinks(phi))); })
+      .def_property_readonly("kinks",
+                             [](const Activation& phi) { return py::tuple(py::cast(fisherfield::kinks(phi))); })
       .def_property_readonly("is_odd", &fisherfield::is_odd)
       .def("evaluate", &evaluate<double>, py::arg("u").noconvert(), py::arg("order") = 1,
            "Values and derivatives up to the order (0, 1 or 2) at every entry of u.")

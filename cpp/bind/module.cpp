@@ -7,5 +7,6 @@ PYBIND11_MODULE(FISHERFIELD_MODULE, m, pybind11::mod_gil_not_used()) {
   m.attr("compiler") = FISHERFIELD_COMPILER;
   m.attr("eigen") = EIGEN_VERSION_STRING;
   bind_activations(m);
+  bind_theory(m);
   bind_fisher(m);
 }

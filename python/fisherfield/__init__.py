@@ -10,13 +10,18 @@ from .architecture import MLP
 from .fisher import Fisher
 from .network import Network
 from .statistics import FisherStatistics
+from .theory import InputStatistics, MeanField, QuadratureWarning, mean_field
 
 __all__ = [
     "MLP",
     "Activation",
     "Fisher",
     "FisherStatistics",
+    "InputStatistics",
+    "MeanField",
     "Network",
+    "QuadratureWarning",
     "activations",
     "likelihoods",
+    "mean_field",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,9 +32,11 @@ def _native(name: str, parameter: float | None) -> Any:
 class Activation:
     """An activation function phi, applied entry by entry, with its first and second derivative.
 
-    Made by :func:`get`, :func:`leaky_relu`, :func:`elu` or :func:`custom`. Where a derivative does not exist the
-    built-in functions take 0 for ``relu``, ``abs`` and ``hard_tanh``, and the derivative from the left for
-    ``leaky_relu``, ``elu`` and ``selu``; second derivatives leave out the delta functions at the kinks. NaN gives NaN.
+    Made by :func:`get`, :func:`leaky_relu`, :func:`elu` or :func:`custom`. ``erf`` is the plain error
+    function and ``gelu`` the exact ``u Phi(u)``. Where a derivative does not exist the built-in functions
+    take 0 for ``relu``, ``abs`` and ``hard_tanh``, and the derivative from the left for ``leaky_relu``,
+    ``elu`` and ``selu``; second derivatives leave out the delta functions at the kinks. Infinite arguments
+    give the limits (NaN for ``sin`` and ``cos``), NaN gives NaN.
 
     Attributes
     ----------
@@ -46,8 +49,7 @@ class Activation:
     is_odd : bool
         Whether ``phi(-u) == -phi(u)`` is known to hold for all u. Always False for custom functions.
     functions : tuple of callable or None
-        ``(phi, phi', phi'')`` of a custom function, None for a derivative that is computed numerically; None for
-        the built-in functions.
+        ``(phi, phi', phi'')`` of a custom function; None for the built-in functions.
 
     Examples
     --------
@@ -63,11 +65,11 @@ class Activation:
     parameter: float | None = None
     kinks: tuple[float, ...] = ()
     is_odd: bool = False
-    functions: tuple[Function, Function | None, Function | None] | None = None
+    functions: tuple[Function, Function, Function] | None = None
 
     @property
     def native(self) -> Any:
-        """The compiled ``kernels.Activation``, or None for a custom function."""
+        """Compiled ``kernels.Activation``, or None for a custom function."""
         return None if self.functions else _native(self.name, self.parameter)
 
     def __call__(self, u: npt.ArrayLike) -> FloatArray:
@@ -100,7 +102,10 @@ class Activation:
         if positive_int(order, "order", minimum=0) > 2:
             raise ValueError(f"order: expected 0, 1 or 2, got {order}")
         if self.functions:
-            return _evaluate_custom(self, array, order)
+            labels = (self.name, f"first derivative of {self.name}", f"second derivative of {self.name}")
+            return tuple(
+                _apply(*pair, array) for pair in zip(self.functions[: order + 1], labels, strict=False)
+            )
         outputs: tuple[FloatArray, ...] = self.native.evaluate(array, order)
         return outputs
 
@@ -123,9 +128,6 @@ def _as_floats(value: npt.ArrayLike, name: str) -> FloatArray:
         )
     # ascontiguousarray would turn shape () into (1,)
     return array if array.flags.c_contiguous else np.ascontiguousarray(array)
-
-
-# --- built-in functions -------------------------------------------------------------------------------------------
 
 
 def available() -> tuple[str, ...]:
@@ -184,9 +186,6 @@ def get(spec: str | Activation | Function) -> Activation:
     raise TypeError(f"activation: expected a name, an Activation or a callable, got {spec!r}")
 
 
-# --- custom functions ---------------------------------------------------------------------------------------------
-
-
 def custom(
     function: Function,
     first: Function | None = None,
@@ -195,40 +194,156 @@ def custom(
     kinks: Sequence[float] = (),
     name: str | None = None,
 ) -> Activation:
-    """Return an activation function made of vectorised Python callables."""
+    """Return an activation function made of vectorised Python callables.
+
+    A derivative that is left out is computed by a nine-point difference formula in float64, which stays on
+    one side of the kinks (at a kink: the left). For functions whose derivatives are of order 1 its error is
+    near 1e-12 for a first derivative and 1e-10 for a second one from ``function`` alone; within 0.04 of a
+    kink, where the formula is one-sided, near 1e-10 and 1e-8. A derivative that is given is checked against
+    the formula on points of [-4, 4].
+
+    Parameters
+    ----------
+    function, first, second : callable
+        phi, phi' and phi''. Each takes an array of any shape and returns, entry by entry, an array of the
+        same shape and dtype (float32 or float64).
+    kinks : sequence of float, optional
+        Points where phi or one of its derivatives jumps.
+    name : str, optional
+        Name to show; by default that of ``function``.
+
+    Returns
+    -------
+    Activation
+
+    Raises
+    ------
+    TypeError
+        If an argument is not callable, or a kink is not a number.
+    ValueError
+        If a callable returns another shape or dtype or numbers that are not finite, if a given derivative
+        contradicts the function, or if kinks lie too close together for a numerical derivative.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fisherfield import activations
+    >>> swish2 = activations.custom(lambda u: u / (1 + np.exp(-2 * u)), name="swish2")
+    >>> swish2.evaluate(0.0, order=2)[2].round(8).item()
+    1.0
+    """
+    for argument, value in (("function", function), ("first", first), ("second", second)):
+        if not callable(value) and (value is not None or argument == "function"):
+            raise TypeError(f"{argument}: expected a callable, got {value!r}")
     points = tuple(sorted({number(kink, "kinks") for kink in kinks}))
+    numerical_first = NumericalDerivative(function, 1, points)
+    numerical_second = (
+        NumericalDerivative(function, 2, points) if first is None else NumericalDerivative(first, 1, points)
+    )
+    _check_probe(function, "function", points)
+    if first is not None:
+        _check_derivative(first, "first", numerical_first)
+    if second is not None:
+        _check_derivative(second, "second", numerical_second)
     label = name if name is not None else getattr(function, "__name__", type(function).__name__)
-    return Activation(label, kinks=points, functions=(function, first, second))
+    return Activation(
+        label, kinks=points, functions=(function, first or numerical_first, second or numerical_second)
+    )
 
 
-def _apply(function: Function, u: FloatArray, what: str) -> FloatArray:
-    out = np.asarray(function(u))
-    if out.shape != u.shape or out.dtype != u.dtype:
+def _apply(function: Function, what: str, u: FloatArray) -> FloatArray:
+    values = np.asarray(function(u))
+    if values.shape != u.shape or values.dtype != u.dtype:
         raise ValueError(
-            f"{what}: expected an array of the shape and dtype of u, {u.shape} and {u.dtype}, got {out.shape} and "
-            f"{out.dtype}; write it with NumPy functions that act entry by entry and keep the dtype"
+            f"{what}: expected an array of the shape and dtype of u, {u.shape} and {u.dtype}, got "
+            f"{values.shape} "
+            f"and {values.dtype}; write it with NumPy functions that act entry by entry and keep the dtype"
         )
-    return out
+    return values
 
 
-def _difference(function: Callable[[FloatArray], FloatArray], u: FloatArray) -> FloatArray:
-    h = 2e-3
-    d1, d2, d3 = (function(u + k * h) - function(u - k * h) for k in (1, 2, 3))
-    return np.asarray((45 * d1 - 9 * d2 + d3) / (60 * h), dtype=u.dtype)
+@dataclass(frozen=True)
+class NumericalDerivative:
+    """First or second derivative of a function that is smooth between its kinks, by a nine-point formula."""
 
+    function: Function
+    order: int
+    kinks: tuple[float, ...]
 
-def _evaluate_custom(phi: Activation, u: FloatArray, order: int) -> tuple[FloatArray, ...]:
-    assert phi.functions is not None
-    outputs = []
-    previous: Callable[[FloatArray], FloatArray] | None = None
-    for k, function in enumerate(phi.functions[: order + 1]):
-        if function is not None:
-            current = functools.partial(
-                _apply, function, what=f"{phi.name}, derivative {k}" if k else phi.name
+    @property
+    def step(self) -> float:
+        # Balances rounding, eps / step**order, with truncation, step**8 times the ninth or tenth derivative.
+        return 2.0**-9 if self.order == 1 else 2.0**-7
+
+    def __post_init__(self) -> None:
+        closest = min(np.diff(self.kinks), default=np.inf)
+        if closest < _KINK_DISTANCE * self.step:
+            raise ValueError(
+                f"kinks: expected points at least {_KINK_DISTANCE * self.step:.3g} apart for a numerical "
+                f"derivative, "
+                f"got {closest:.3g}; pass the derivatives first and second"
             )
-        else:
-            assert previous is not None
-            current = functools.partial(_difference, previous)
-        outputs.append(current(u))
-        previous = current
-    return tuple(outputs)
+
+    def __call__(self, u: FloatArray) -> FloatArray:
+        x = u.astype(np.float64)
+        shift = np.zeros(x.shape, dtype=np.int64)
+        for kink in self.kinks:
+            near = np.abs(x - kink) < _REACH * self.step
+            shift[near] = np.where(x[near] > kink, _REACH + 1, -_REACH - 1)
+        result = np.empty_like(x)
+        for centre in np.unique(shift):
+            chosen = shift == centre
+            result[chosen] = self._difference(x[chosen], int(centre))
+        return result.astype(u.dtype)
+
+    def _difference(self, x: FloatArray, centre: int) -> FloatArray:
+        offsets = range(centre - _REACH, centre + _REACH + 1)
+        total = np.zeros_like(x)
+        for offset, weight in zip(offsets, _difference_weights(centre, self.order), strict=True):
+            total += weight * _apply(self.function, "function", x + offset * self.step)
+        return total / self.step**self.order
+
+
+_REACH = (
+    4  # the stencil is a centre with four points on either side; near a kink the centre moves away from it
+)
+_KINK_DISTANCE = 3 * _REACH + 1
+
+
+@functools.cache
+def _difference_weights(centre: int, order: int) -> tuple[float, ...]:
+    """Return the weights of f(centre - 4), ..., f(centre + 4) in the derivative at 0 of their interpolant."""
+    offsets = np.arange(centre - _REACH, centre + _REACH + 1)
+    others = [np.delete(offsets, j) for j in range(len(offsets))]
+    return tuple(
+        float(math.factorial(order) * np.poly(rest)[-1 - order] / np.prod(offset - rest))
+        for offset, rest in zip(offsets, others, strict=True)
+    )
+
+
+def _probe_points(kinks: tuple[float, ...]) -> FloatArray:
+    usual_kinks = np.array([-1.0, 0.0, 1.0])  # so that one left out of kinks shows
+    points = np.concatenate([np.linspace(-4.03, 4.01, 97), usual_kinks + 1e-3])
+    return np.array([u for u in points if all(abs(u - kink) > 0.04 for kink in kinks)])
+
+
+def _check_probe(function: Function, what: str, kinks: tuple[float, ...]) -> tuple[FloatArray, FloatArray]:
+    u = _probe_points(kinks)
+    values = _apply(function, what, u)
+    if not np.isfinite(values).all():
+        j = int(np.argmin(np.isfinite(values)))
+        raise ValueError(f"{what}: expected finite values on [-4, 4], got {values[j]} at u = {u[j]:.6g}")
+    return u, values
+
+
+def _check_derivative(derivative: Function, what: str, numerical: NumericalDerivative) -> None:
+    u, got = _check_probe(derivative, what, numerical.kinks)
+    expected = numerical(u)
+    scale = np.abs(expected) + np.abs(numerical.function(u)) + 1e-3
+    worst = int(np.argmax(np.abs(got - expected) / scale))
+    if abs(got[worst] - expected[worst]) > 1e-6 * scale[worst]:
+        raise ValueError(
+            f"{what}: expected {expected[worst]:.8g} at u = {u[worst]:.6g} (numerical derivative), got "
+            f"{got[worst]:.8g}; correct {what}, leave it out to have it computed, or list the kinks of "
+            f"the function"
+        )

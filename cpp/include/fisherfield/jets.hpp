@@ -9,7 +9,21 @@
 namespace fisherfield {
 
 enum class ActivationKind : int {
-  linear, relu, leaky_relu, erf, tanh, sigmoid, hard_tanh, gelu, silu, softplus, elu, selu, sin, cos, abs
+  linear,
+  relu,
+  leaky_relu,
+  erf,
+  tanh,
+  sigmoid,
+  hard_tanh,
+  gelu,
+  silu,
+  softplus,
+  elu,
+  selu,
+  sin,
+  cos,
+  abs
 };
 
 // parameter: slope of leaky_relu, alpha of elu; ignored by the others.
@@ -27,33 +41,36 @@ namespace jets {
 
 // Largest magnitude that factors of a vanishing exponential may take: keeps inf * 0 out of the tails.
 template <class T>
-FISHERFIELD_HD inline T clamp_tail(T u) {
-  constexpr T bound = T(1e9);
-  return u < -bound ? -bound : (u > bound ? bound : u);
+FISHERFIELD_INLINE T clamp_tail(T u) {
+  return math::copysign(math::detail::at_most(math::abs(u), T(1e9)), u);
 }
 
 struct Linear {
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const { return {u, T(1), T(0)}; }
+  FISHERFIELD_INLINE Jet<T> operator()(T u) const {
+    return {u, T(1), T(0)};
+  }
 };
 
 struct LeakyRelu {
-  double slope;  // 0: relu
+  double slope;
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const {
-    const T gain = u > 0 ? T(1) : T(slope);
-    return {u == 0 ? u : gain * u, gain, T(0)};
+  FISHERFIELD_INLINE Jet<T> operator()(T u) const {
+    const T s = T(slope);
+    return {u > 0 ? u : s * u, u > 0 ? T(1) : s, T(0)};
   }
 };
 
 struct Relu {
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const { return {u > 0 ? u : T(0), u > 0 ? T(1) : T(0), T(0)}; }
+  FISHERFIELD_INLINE Jet<T> operator()(T u) const {
+    return {u > 0 ? u : T(0), u > 0 ? T(1) : T(0), T(0)};
+  }
 };
 
 struct HardTanh {
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const {
+  FISHERFIELD_INLINE Jet<T> operator()(T u) const {
     const bool inside = math::abs(u) < 1;
     return {inside ? u : math::copysign(T(1), u), inside ? T(1) : T(0), T(0)};
   }
@@ -61,14 +78,14 @@ struct HardTanh {
 
 struct Abs {
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const {
+  FISHERFIELD_INLINE Jet<T> operator()(T u) const {
     return {math::abs(u), u > 0 ? T(1) : (u < 0 ? T(-1) : T(0)), T(0)};
   }
 };
 
 struct Erf {
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const {
+  FISHERFIELD_INLINE Jet<T> operator()(T u) const {
     const T first = T(1.12837916709551257390) * math::exp_neg_square(u);
     return {math::erf(u), first, T(-2) * clamp_tail(u) * first};
   }
@@ -76,50 +93,55 @@ struct Erf {
 
 struct Tanh {
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const {
-    const T less = math::expm1(T(-2) * math::abs(u));  // e^{-2|u|} - 1
-    const T e = math::exp(T(-2) * math::abs(u));
+  FISHERFIELD_INLINE Jet<T> operator()(T u) const {
+    const T x = T(2) * math::abs(u);
+    const T e = math::exp_neg(x);
     const T inverse = T(1) / (T(1) + e);
-    const T value = math::copysign(-less * inverse, u);
-    const T first = T(4) * e * inverse * inverse;
+    const T value = math::copysign(math::one_minus_exp_neg(x) * inverse, u);
+    const T first = T(4) * e * inverse * inverse;  // sech^2: no cancellation in the tails
     return {value, first, T(-2) * value * first};
   }
 };
 
 struct Sigmoid {
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const {
-    const T less = math::expm1(-math::abs(u));
-    const T e = math::exp(-math::abs(u));
+  FISHERFIELD_INLINE Jet<T> operator()(T u) const {
+    const T x = math::abs(u);
+    const T e = math::exp_neg(x);
     const T inverse = T(1) / (T(1) + e);
     const T first = e * inverse * inverse;
-    return {u < 0 ? e * inverse : inverse, first, math::copysign(less * inverse, u) * -first};
+    const T tanh_half = math::copysign(math::one_minus_exp_neg(x) * inverse, u);
+    return {u < 0 ? e * inverse : inverse, first, -tanh_half * first};
   }
 };
 
+// u sigmoid(u)
 struct Silu {
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const {
-    const T v = clamp_tail(u);
-    const T e = math::exp(-math::abs(u));
+  FISHERFIELD_INLINE Jet<T> operator()(T u) const {
+    const T x = math::abs(u), v = clamp_tail(u);
+    const T e = math::exp_neg(x);
     const T inverse = T(1) / (T(1) + e);
-    const T up = u < 0 ? e * inverse : inverse;      // sigmoid(u)
-    const T down = u < 0 ? inverse : e * inverse;    // sigmoid(-u)
-    return {(u > 0 ? u : v) * up, up * (T(1) + v * down), up * down * (T(2) - v * (up - down))};
+    const T up = u < 0 ? e * inverse : inverse;    // sigmoid(u)
+    const T down = u < 0 ? inverse : e * inverse;  // sigmoid(-u)
+    const T tanh_half = math::copysign(math::one_minus_exp_neg(x) * inverse, u);
+    return {(u > 0 ? u : v) * up, up * (T(1) + v * down), up * down * (T(2) - v * tanh_half)};
   }
 };
 
+// log(1 + e^u)
 struct Softplus {
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const {
+  FISHERFIELD_INLINE Jet<T> operator()(T u) const {
     const Jet<T> s = Sigmoid{}(u);
-    return {(u > 0 ? u : T(0)) + math::log1p(math::exp(-math::abs(u))), s.value, s.first};
+    return {(u > 0 ? u : T(0)) + math::log1p_unit(math::exp_neg(math::abs(u))), s.value, s.first};
   }
 };
 
+// u Phi(u), Phi the distribution function of the standard normal
 struct Gelu {
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const {
+  FISHERFIELD_INLINE Jet<T> operator()(T u) const {
     const T v = clamp_tail(u);
     const T density = T(0.39894228040143267794) * math::exp_neg_half_square(u);
     const T distribution = math::normal_cdf(u);
@@ -130,22 +152,26 @@ struct Gelu {
 struct Elu {
   double alpha, scale;
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const {
+  FISHERFIELD_INLINE Jet<T> operator()(T u) const {
     const T a = T(scale * alpha);
-    const T below = u > 0 ? T(0) : u;
-    const T e = a * math::exp(below);
-    return {u > 0 ? T(scale) * u : a * math::expm1(below), u > 0 ? T(scale) : e, u > 0 ? T(0) : e};
+    const T below = T(0.5) * (math::abs(u) - u);  // max(-u, 0)
+    const T e = a * math::exp_neg(below);
+    return {u > 0 ? T(scale) * u : -a * math::one_minus_exp_neg(below), u > 0 ? T(scale) : e, u > 0 ? T(0) : e};
   }
 };
 
 struct Sin {
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const { return {math::sin(u), math::cos(u), -math::sin(u)}; }
+  FISHERFIELD_INLINE Jet<T> operator()(T u) const {
+    return {math::sin(u), math::cos(u), -math::sin(u)};
+  }
 };
 
 struct Cos {
   template <class T>
-  FISHERFIELD_HD Jet<T> operator()(T u) const { return {math::cos(u), -math::sin(u), -math::cos(u)}; }
+  FISHERFIELD_INLINE Jet<T> operator()(T u) const {
+    return {math::cos(u), -math::sin(u), -math::cos(u)};
+  }
 };
 
 }  // namespace jets
@@ -154,21 +180,36 @@ struct Cos {
 template <class F>
 FISHERFIELD_HD auto dispatch(const Activation& phi, F&& f) {
   switch (phi.kind) {
-    case ActivationKind::relu: return f(jets::Relu{});
-    case ActivationKind::leaky_relu: return f(jets::LeakyRelu{phi.parameter});
-    case ActivationKind::erf: return f(jets::Erf{});
-    case ActivationKind::tanh: return f(jets::Tanh{});
-    case ActivationKind::sigmoid: return f(jets::Sigmoid{});
-    case ActivationKind::hard_tanh: return f(jets::HardTanh{});
-    case ActivationKind::gelu: return f(jets::Gelu{});
-    case ActivationKind::silu: return f(jets::Silu{});
-    case ActivationKind::softplus: return f(jets::Softplus{});
-    case ActivationKind::elu: return f(jets::Elu{phi.parameter, 1.0});
-    case ActivationKind::selu: return f(jets::Elu{1.6732632423543772848170429916717, 1.0507009873554804934193349852946});
-    case ActivationKind::sin: return f(jets::Sin{});
-    case ActivationKind::cos: return f(jets::Cos{});
-    case ActivationKind::abs: return f(jets::Abs{});
-    case ActivationKind::linear: break;
+    case ActivationKind::relu:
+      return f(jets::Relu{});
+    case ActivationKind::leaky_relu:
+      return f(jets::LeakyRelu{phi.parameter});
+    case ActivationKind::erf:
+      return f(jets::Erf{});
+    case ActivationKind::tanh:
+      return f(jets::Tanh{});
+    case ActivationKind::sigmoid:
+      return f(jets::Sigmoid{});
+    case ActivationKind::hard_tanh:
+      return f(jets::HardTanh{});
+    case ActivationKind::gelu:
+      return f(jets::Gelu{});
+    case ActivationKind::silu:
+      return f(jets::Silu{});
+    case ActivationKind::softplus:
+      return f(jets::Softplus{});
+    case ActivationKind::elu:
+      return f(jets::Elu{phi.parameter, 1.0});
+    case ActivationKind::selu:
+      return f(jets::Elu{1.6732632423543772848170429916717, 1.0507009873554804934193349852946});
+    case ActivationKind::sin:
+      return f(jets::Sin{});
+    case ActivationKind::cos:
+      return f(jets::Cos{});
+    case ActivationKind::abs:
+      return f(jets::Abs{});
+    case ActivationKind::linear:
+      break;
   }
   return f(jets::Linear{});
 }

@@ -1,0 +1,175 @@
+// Moments of a nonlinearity over pairs of correlated Gaussian inputs of given variances: closed forms.
+//
+// A kernel is made once for the variances of all inputs and then asked for rows of pairs.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "moments.hpp"
+
+namespace fisherfield {
+
+// Row-major numbers.
+struct Table {
+  Index rows = 0, columns = 0;
+  std::vector<double> entries;
+  Table() = default;
+  Table(Index r, Index c, double fill = 0.0) : rows(r), columns(c), entries(r * c, fill) {}
+  double* row(Index i) { return entries.data() + i * columns; }
+  const double* row(Index i) const { return entries.data() + i * columns; }
+};
+
+class PairKernel {
+ public:
+  explicit PairKernel(std::vector<double> variances) : variances_(std::move(variances)), roots_(variances_.size()) {
+    std::transform(variances_.begin(), variances_.end(), roots_.begin(), [](double q) { return std::sqrt(q); });
+  }
+  virtual ~PairKernel() = default;
+
+  // E phi(u_s)^2 and E phi'(u_s)^2 for every s.
+  virtual void diagonal(double* square, double* square_first) const = 0;
+
+  // E phi(u_s)phi(u_t) and E phi'(u_s)phi'(u_t) for t in [begin, end), with cov[t - begin] = E u_s u_t.
+  virtual Accuracy row(Index s, Index begin, Index end, const double* cov, double* value, double* first) const = 0;
+
+  Index size() const { return Index(variances_.size()); }
+  const Accuracy& accuracy() const { return accuracy_; }
+
+ protected:
+  // Rows are worked in aligned blocks, so that an answer does not depend on where its row begins.
+  static constexpr Index lanes = 32;
+  static Index next_block(Index t) { return (t / lanes + 1) * lanes; }
+  Index padded() const { return (size() + lanes - 1) / lanes * lanes; }
+
+  double variance(Index s) const { return variances_[s]; }
+  double root(Index s) const { return roots_[s]; }
+
+  Accuracy accuracy_;
+
+ private:
+  std::vector<double> variances_, roots_;
+};
+
+// A closed form gives (value, first) from the two variances and the covariance; the kernel maps it over rows.
+template <class Form>
+class ClosedFormKernel final : public PairKernel {
+ public:
+  ClosedFormKernel(Form form, std::vector<double> variances) : PairKernel(std::move(variances)), form_(form) {}
+
+  void diagonal(double* square, double* square_first) const override {
+    for (Index s = 0; s < size(); ++s) {
+      const auto [value, first] = form_(variance(s), variance(s), variance(s), root(s), root(s));
+      square[s] = value;
+      square_first[s] = first;
+    }
+  }
+
+  Accuracy row(Index s, Index begin, Index end, const double* cov, double* value, double* first) const override {
+    const double a = variance(s), su = root(s);
+    for (Index t = begin; t < end; ++t) {
+      const auto [f, d] = form_(a, cov[t - begin], variance(t), su, root(t));
+      value[t - begin] = f;
+      first[t - begin] = d;
+    }
+    return {};
+  }
+
+ private:
+  Form form_;
+};
+
+using Pair = std::pair<double, double>;
+
+// Arcsine with its complement, accurate at the ends: asin(rho) and sqrt(1 - rho^2).
+struct ArcsineRoot {
+  double arcsine, root;
+};
+
+inline ArcsineRoot arcsine_root(double rho) {
+  const double size = std::abs(rho), root = std::sqrt((1 - size) * (1 + size));
+  const bool steep = size > 0.5;
+  // asin(x) = pi/2 - 2 asin(sqrt((1-x)/2)) brings the argument below 1/2; minimax polynomial in x^2 there.
+  const double z = steep ? 0.5 * (1 - size) : size * size, x = steep ? std::sqrt(z) : size;
+  double p = 0.0287578513674215647;
+  p = p * z - 0.0148518870712472032;
+  p = p * z + 0.0174008794426940224;
+  p = p * z + 0.0054575067186403583;
+  p = p * z + 0.0103228143501857793;
+  p = p * z + 0.0114791774151849059;
+  p = p * z + 0.0139712129735529333;
+  p = p * z + 0.0173523927208699729;
+  p = p * z + 0.0223721729421498879;
+  p = p * z + 0.0303819441385312473;
+  p = p * z + 0.0446428571463554298;
+  p = p * z + 0.0749999999999843293;
+  p = p * z + 0.166666666666666678;
+  const double y = x + x * z * p;
+  return {std::copysign(steep ? 0.5 * pi - 2 * y : y, rho), root};
+}
+
+// phi(u) = linear * u + absolute * |u|: linear, relu, leaky_relu, abs. An input of variance zero has derivative
+// phi'(0).
+struct HomogeneousForm {
+  double linear, absolute, first_at_zero;
+  Pair operator()(double, double b, double, double su, double sv) const {
+    const double scale = su * sv, rho = correlation(b, scale), even = absolute * absolute * (2 / pi);
+    const auto [arcsine, root] = arcsine_root(rho);
+    const double first = scale == 0 ? (su == 0 ? first_at_zero : linear) * (sv == 0 ? first_at_zero : linear)
+                                    : linear * linear + even * arcsine;
+    return {linear * linear * b + even * scale * (root + rho * arcsine), first};
+  }
+};
+
+struct ErfForm {
+  Pair operator()(double a, double b, double c, double, double) const {
+    // (1 + 2a)(1 + 2c) - 4b^2, positive
+    const double rest = 4 * (a * c - b * b) + 2 * (a + c) + 1;
+    return {2 / pi * std::atan2(2 * b, std::sqrt(rest)), 4 / pi / std::sqrt(rest)};
+  }
+};
+
+// E sin u sin v = exp(-(a+c)/2) sinh b and E cos u cos v = exp(-(a+c)/2) cosh b.
+struct SineForm {
+  bool cosine;
+  Pair operator()(double a, double b, double c, double, double) const {
+    const double size = std::abs(b), leading = 0.5 * std::exp(size - 0.5 * (a + c)), ratio = std::expm1(-2 * size);
+    const double odd = std::copysign(-leading * ratio, b), even = leading * (2 + ratio);
+    return cosine ? Pair{even, odd} : Pair{odd, even};
+  }
+};
+
+// hard_tanh: phi'' is a pair of delta functions, so Price's theorem leaves, with rho = sin(end) and x, y the kinks over
+// the standard deviations,
+//   E phi'phi' = E phi' E phi' + (1/pi) int_0^end (e(-t) - e(t)) dt ... over e(t) = exp(-(x^2 - 2 x y sin t + y^2)/(2
+//   cos^2 t))
+// and E phi phi is the same integral with the factor (rho - sin t). The integrand is smooth but may fall off within |x
+// - y| of t = pi/2, hence panels that halve towards there.
+struct HardTanhForm {
+  Pair operator()(double, double b, double, double su, double sv) const {
+    const double scale = su * sv, rho = correlation(b, scale), end = arcsine_root(std::abs(rho)).arcsine;
+    const double inside = std::erf(std::sqrt(0.5) / su) * std::erf(std::sqrt(0.5) / sv);
+    double value = 0, first = 0;
+    if (end > 0) {
+      const Quadrature& legendre = legendre_rule(1);
+      const double x = 1 / su, y = 1 / sv, sum = 0.5 * (x - y) * (x - y), product = x * y;
+      for (double low = 0, width = 0.25 * pi; low < end; low += width, width /= 2) {
+        const double half = 0.5 * (std::min(low + width, end) - low);
+        if (half < 1e-17) break;
+        for (std::size_t i = 0; i < legendre.nodes.size(); ++i) {
+          const double t = low + half * (1 + legendre.nodes[i]), s = std::sin(t), cosine = std::cos(t);
+          const double far = sum / (cosine * cosine), like = std::exp(-far - product / (1 + s));
+          const double unlike = std::exp(-(far + product * 2 / (cosine * cosine) - product / (1 + s)));
+          const double density = half * legendre.weights[i] * (like - unlike) / pi;
+          first += density;
+          value += density * (std::abs(rho) - s);
+        }
+      }
+    }
+    return {std::copysign(scale * (std::abs(rho) * inside + value), rho), inside + first};
+  }
+};
+
+}  // namespace fisherfield

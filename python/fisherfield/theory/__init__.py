@@ -1,0 +1,24 @@
+"""Mean-field theory: what a random, wide network's Fisher information matrix looks like."""
+
+from .gaussian import Moments, PairMoments, QuadratureWarning, gauss_hermite, moments, pair_moments
+from .prediction import (
+    InputStatistics,
+    MeanField,
+    OrderParameters,
+    WideOutputBounds,
+    mean_field,
+)
+
+__all__ = [
+    "InputStatistics",
+    "MeanField",
+    "Moments",
+    "OrderParameters",
+    "PairMoments",
+    "QuadratureWarning",
+    "WideOutputBounds",
+    "gauss_hermite",
+    "mean_field",
+    "moments",
+    "pair_moments",
+]
