@@ -48,7 +48,7 @@ def show_config(*, as_dict: bool = False) -> dict[str, dict[str, Any]] | None:
 
 
 def config_text() -> str:
-    """The configuration as :func:`show_config` prints it."""
+    """Return what :func:`show_config` prints."""
     lines = []
     for title, entries in _configuration().items():
         lines.append(f"{title}:")
@@ -80,7 +80,7 @@ def _configuration() -> dict[str, dict[str, Any]]:
 
 
 def _blas() -> dict[str, Any]:
-    """The BLAS that NumPy calls (eigenvalues): as loaded if threadpoolctl is there, else as NumPy was built."""
+    """Return the BLAS of the eigenvalues: as loaded if threadpoolctl is there, else as NumPy was built."""
     try:
         from threadpoolctl import threadpool_info
     except ImportError:

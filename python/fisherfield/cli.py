@@ -26,9 +26,7 @@ __all__ = ["main"]
 _PICTURE = "fisherfield-spectrum.png"
 _HIDDEN_AND_OUTPUT = (1000, 1000, 1)  # the widths of Figure 1 of Karakida, Akaho, Amari (2019)
 _GAUSSIAN_DIMENSION = 1000
-_CENTERED = (
-    "note: a centred network (kappa_2 = 0): fluctuations, which the theory leaves out, decide its largest eigenvalue."
-)
+_CENTERED = "note: kappa_2 = 0, a centred network: fluctuations outside the theory decide the maximum."
 
 
 Answer = tuple[str, dict[str, Any]]  # what a command prints, and the same as a record for --json
@@ -39,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
             text, record = options.run(options)
         if options.json:
             record = {"fisherfield": version(), "command": options.command, **record}
@@ -60,7 +58,7 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
     print(f"fisherfield: warning: {message}", file=sys.stderr)
 
 
-# --- options ------------------------------------------------------------------------------------------------------
+# --- options ------------------------------------------------------------------------------------------------
 
 
 def _list_of(kind: Callable[[str], Any], what: str) -> Callable[[str], tuple[Any, ...]]:
@@ -159,8 +157,8 @@ def _add_ensemble_options(parser: argparse.ArgumentParser) -> None:
         "--widths",
         type=_list_of(int, "integers such as 784,500,500,10"),
         metavar="M0,M1,...,C",
-        help="input dimension, hidden widths, number of outputs (default: 1000,1000,1000,1; with --data the first "
-        "is the dimension of the data)",
+        help="input dimension, hidden widths, number of outputs (default: 1000,1000,1000,1; with --data the "
+        "first is the dimension of the data)",
     )
     network.add_argument(
         "--activation",
@@ -204,7 +202,7 @@ def _add_ensemble_options(parser: argparse.ArgumentParser) -> None:
         "--data",
         default="gaussian",
         metavar="SOURCE",
-        help="gaussian, digits, fashion-mnist, or a .npy, .npz or .csv file with one sample a row (default: gaussian)",
+        help="gaussian, digits, fashion-mnist, or a .npy, .npz or .csv file of samples (default: gaussian)",
     )
     inputs.add_argument("--data-dir", metavar="FOLDER", help="folder of the IDX files of fashion-mnist")
     inputs.add_argument(
@@ -227,7 +225,7 @@ def _add_measurement_options(parser: argparse.ArgumentParser) -> None:
     measurement.add_argument("--progress", action="store_true", help="show a progress bar (needs tqdm)")
 
 
-# --- what the options mean ----------------------------------------------------------------------------------------
+# --- what the options mean ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -255,7 +253,7 @@ def _read_inputs(options: argparse.Namespace, seed: int) -> _Inputs:
     if not options.no_standardize:
         X, scaling = data.standardize(X), "standardized to mean 0, variance 1 over all entries"
     X = data.draw(X, options.samples, seed)
-    text = f"{len(X)} samples of {description}, drawn with seed {seed}, {scaling}"
+    text = f"{len(X)} samples of {description}, drawn with seed {seed},\n          {scaling}"
     return _Inputs(text, len(X), X.shape[1], X)
 
 
@@ -290,7 +288,8 @@ def _heading(architecture: MLP, inputs: _Inputs) -> str:
         f"bias variance {_numbers(architecture.bias_vars)}" if architecture.has_biases else "without biases"
     )
     return (
-        f"network   {_names(architecture)}, widths {_widths(architecture)}, {architecture.num_parameters:,} parameters\n"
+        f"network   {_names(architecture)}, widths {_widths(architecture)}, "
+        f"{architecture.num_parameters:,} parameters\n"
         f"ensemble  {architecture.init}, weight variance {_numbers(architecture.weight_vars)}, {biases}\n"
         f"inputs    {inputs.description}"
     )
@@ -306,12 +305,16 @@ def _record(architecture: MLP, inputs: _Inputs, options: argparse.Namespace) -> 
             "init": architecture.init,
             "num_parameters": architecture.num_parameters,
         },
-        "inputs": {"source": options.data, "num_samples": inputs.num_samples, "description": inputs.description},
+        "inputs": {
+            "source": options.data,
+            "num_samples": inputs.num_samples,
+            "description": inputs.description,
+        },
         "momentum": options.momentum,
     }
 
 
-# --- commands -----------------------------------------------------------------------------------------------------
+# --- commands -----------------------------------------------------------------------------------------------
 
 
 def _measure(options: argparse.Namespace) -> tuple[SpectrumComparison, str, dict[str, Any]]:
@@ -323,12 +326,11 @@ def _measure(options: argparse.Namespace) -> tuple[SpectrumComparison, str, dict
     )
     seeds = found.seeds
     consecutive = seeds == tuple(range(seeds[0], seeds[0] + len(seeds)))
-    named = (
-        f"{seeds[0]} to {seeds[-1]}" if consecutive and len(seeds) > 1 else ", ".join(map(str, seeds))
-    )
+    named = f"{seeds[0]} to {seeds[-1]}" if consecutive and len(seeds) > 1 else ", ".join(map(str, seeds))
+    plural = "s" if len(seeds) > 1 else ""
     heading = (
         f"{_heading(architecture, inputs)}\n"
-        f"measured  {len(seeds)} network{'s' * (len(seeds) > 1)}, seed{'s' * (len(seeds) > 1)} {named}, {found.dtype}\n"
+        f"measured  {len(seeds)} network{plural}, seed{plural} {named}, {found.dtype}\n"
     )
     record = {**_record(architecture, inputs, options), "dtype": found.dtype, "seeds": seeds}
     return found, heading, record
@@ -340,6 +342,8 @@ def _legend(found: SpectrumComparison, momentum: float) -> str:
         "spread: standard deviation over networks; errors: prediction / measured mean - 1.",
         f"critical rate: largest learning rate of stable gradient descent at momentum mu = {momentum:g}.",
     ]
+    if found.architecture.num_outputs > 1:
+        lines.append("For C > 1 the theory's maximum is the mean of the C largest eigenvalues (top mean).")
     if found.theory.is_centered:
         lines.append(_CENTERED)
     return "\n".join(lines)
@@ -398,8 +402,10 @@ def _theory(options: argparse.Namespace) -> Answer:
     predictions, layers = _prediction_rows(theory, options.momentum), _layer_rows(theory)
     text = [
         _heading(architecture, inputs) + "\n",
-        report.table(("quantity", "", "theory", "refined"), predictions) + "\n",
-        report.table(("layer l", "qhat^(l-1)", "qhat_st^(l-1)", "q^l", "q_st^l", "qtilde^l", "qtilde_st^l"), layers),
+        report.table(("quantity", "symbol", "theory", "refined"), predictions, left=2) + "\n",
+        report.table(
+            ("layer l", "qhat^(l-1)", "qhat_st^(l-1)", "q^l", "q_st^l", "qtilde^l", "qtilde_st^l"), layers
+        ),
     ]
     if isinstance(theory.inputs, np.ndarray):
         text.append("means over samples and, for _st, over pairs of samples")
@@ -428,7 +434,12 @@ def _prediction_rows(theory: MeanField, momentum: float) -> list[tuple[str, ...]
         ("  bound for C = O(M)", "", bounds.second_moment[1], None),
         ("maximum", "lambda_max", statistics.maximum, refined.maximum),
         ("  bound for C = O(M)", "", bounds.maximum[1], None),
-        (f"critical rate, mu = {momentum:g}", "2 (1 + mu) / lambda_max", rate, rate * statistics.maximum / refined.maximum),
+        (
+            f"critical rate, mu = {momentum:g}",
+            "2 (1 + mu) / lambda_max",
+            rate,
+            rate * statistics.maximum / refined.maximum,
+        ),
         ("Fisher-Rao norm", "theta' F theta", theory.fisher_rao_norm, None),
         ("  published bound", "", theory.fisher_rao_bound, None),
         ("alpha", "", theory.alpha, None),

@@ -1,6 +1,6 @@
 """Inputs from real data: loaders, standardisation, and drawing of samples.
 
-Every loader returns ``(X, description)``: X of shape (N, M_0) and dtype float64, one sample a row, values as stored.
+Every loader returns ``(X, description)``: X of shape (N, M_0), float64, one sample a row, values as stored.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def digits() -> tuple[FloatArray, str]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError("the digits data set needs scikit-learn: pip install 'fisherfield[data]'") from error
+        raise ImportError(
+            "the digits data set needs scikit-learn: pip install 'fisherfield[data]'"
+        ) from error
     X = as_float_array(load_digits().data, "digits", ndim=2)
     return X, f"digits ({len(X)} images of 8 x 8 pixels)"
 
@@ -84,8 +86,8 @@ def fashion_mnist(folder: PathLike | None = None) -> tuple[FloatArray, str]:
     Parameters
     ----------
     folder : str or path, optional
-        Where ``train-images-idx3-ubyte`` lies, compressed (``.gz``) or not. Default: the folder of Debian's package
-        ``dataset-fashion-mnist``.
+        Where ``train-images-idx3-ubyte`` lies, compressed (``.gz``) or not. Default: the folder of Debian's
+        package ``dataset-fashion-mnist``.
     """
     root = FASHION_MNIST_FOLDER if folder is None else Path(folder)
     for path in (root / f"{_TRAINING_IMAGES}.gz", root / _TRAINING_IMAGES):
@@ -95,17 +97,17 @@ def fashion_mnist(folder: PathLike | None = None) -> tuple[FloatArray, str]:
             label = "Fashion-MNIST" if folder is None else path.name
             return _flatten(images, path), f"{label} ({len(images)} images of {rows} x {columns} pixels)"
     raise FileNotFoundError(
-        f"fashion-mnist: expected {_TRAINING_IMAGES}.gz (or the same without .gz) in {root}; install Debian's "
-        "package (apt-get install dataset-fashion-mnist), or name the folder that has it (--data-dir, folder=)"
+        f"fashion-mnist: expected {_TRAINING_IMAGES}.gz (or the same without .gz) in {root}; install "
+        "Debian's package (apt-get install dataset-fashion-mnist), or name the folder (--data-dir, folder=)"
     )
 
 
 def from_file(path: PathLike) -> tuple[FloatArray, str]:
     """Read samples from a ``.npy``, ``.npz`` or ``.csv`` file.
 
-    Real, integer and boolean entries become float64. An array of more than two dimensions is read as N samples that
-    are flattened. An ``.npz`` file must hold a single array or one called ``X``; a ``.csv`` file has comma-separated
-    numbers, one sample a line, optionally below one line of column names.
+    Real, integer and boolean entries become float64. An array of more than two dimensions is read as N
+    samples that are flattened. An ``.npz`` file must hold a single array or one called ``X``; a ``.csv``
+    file has comma-separated numbers, one sample a line, optionally below one line of names.
     """
     file = Path(path)
     reader = _READERS.get(file.suffix.lower())
@@ -120,8 +122,8 @@ def from_file(path: PathLike) -> tuple[FloatArray, str]:
 def standardize(X: FloatArray) -> FloatArray:
     """Shift and scale all entries by one mean and one standard deviation, to mean 0 and variance 1.
 
-    The theory's unit inputs have ``|x|^2 / M_0 = 1``; this gives that value on average over the samples and keeps
-    the geometry of the data, constant columns (image borders) included.
+    The theory's unit inputs have ``|x|^2 / M_0 = 1``; this gives that value on average over the samples and
+    keeps the geometry of the data, constant columns (image borders) included.
 
     Examples
     --------
@@ -158,19 +160,21 @@ def draw(X: FloatArray, num_samples: int, seed: int | np.random.Generator | None
     count = positive_int(num_samples, "num_samples")
     if count > len(X):
         raise ValueError(
-            f"num_samples: expected at most {len(X)}, the number of samples in the data, got {count}; ask for fewer"
+            f"num_samples: expected at most {len(X)}, the samples in the data, got {count}; ask for fewer"
         )
     return X[as_generator(seed).choice(len(X), count, replace=False)]
 
 
-# --- file formats -------------------------------------------------------------------------------------------------
+# --- file formats -------------------------------------------------------------------------------------------
 
 
 def _read_npy(path: Path) -> Any:
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path.name}: expected a NumPy file of numbers, got one that fails: {error}") from error
+        raise ValueError(
+            f"{path.name}: expected a NumPy file of numbers, got one that fails: {error}"
+        ) from error
 
 
 def _read_npz(path: Path) -> Any:
@@ -201,7 +205,7 @@ def _read_csv(path: Path) -> FloatArray:
     for sample, (number, fields) in enumerate(rows):
         if len(fields) != columns:
             raise ValueError(
-                f"{path.name}, line {number}: expected {columns} numbers like the first row, got {len(fields)}"
+                f"{path.name}, line {number}: expected {columns} numbers like the first, got {len(fields)}"
             )
         try:
             X[sample] = fields
@@ -220,17 +224,19 @@ def _is_number(field: str) -> bool:
 
 
 def _read_idx(path: Path) -> Any:
-    """Images of an IDX file: two zero bytes, type 8 (unsigned byte), the number of axes, big-endian sizes, pixels."""
+    """Read images: two zero bytes, type 8 (unsigned byte), the number of axes, big-endian sizes, pixels."""
     opener: Any = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rb") as stream:
         content = stream.read()
     if content[:4] != b"\x00\x00\x08\x03":
-        raise ValueError(f"{path.name}: expected an IDX file of images, got one that starts with {content[:4]!r}")
+        raise ValueError(
+            f"{path.name}: expected an IDX file of images, got one that starts with {content[:4]!r}"
+        )
     shape = np.frombuffer(content, dtype=">u4", count=3, offset=4).astype(int)
     pixels = np.frombuffer(content, dtype=np.uint8, offset=16)
     if pixels.size != math.prod(shape):
         raise ValueError(
-            f"{path.name}: expected {math.prod(shape)} pixels (sizes {tuple(map(int, shape))}), got {pixels.size}"
+            f"{path.name}: expected {math.prod(shape)} pixels, shape {shape.tolist()}, got {pixels.size}"
         )
     return pixels.reshape(shape)
 
@@ -239,7 +245,7 @@ _READERS: dict[str, Callable[[Path], Any]] = {".npy": _read_npy, ".npz": _read_n
 
 
 def _flatten(array: Any, path: Path) -> FloatArray:
-    """Samples as float64 rows, checked for shape and finiteness."""
+    """Return samples as float64 rows, checked for shape and finiteness."""
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{path.name}: expected real numbers, got dtype {array.dtype}")
     rows = array.reshape(len(array), -1) if array.ndim > 2 and array.size else array

@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 __all__ = ["check_path", "save_spectrum", "spectrum"]
 
 # Shade and shape carry the meaning; colour only adds to it, so that print in grey loses nothing.
-_FIGURE = {"figsize": (6.4, 4.0), "layout": "constrained"}
-_BARS = {"color": "0.82", "edgecolor": "0.55", "linewidth": 0.5}
-_PREDICTED = {"color": "#b2182b", "linewidth": 1.2, "baseline": None}
-_THEORY = {"color": "#b2182b", "linewidth": 1.3}
-_MEASURED = {"color": "black", "linestyle": "none", "marker": "v", "markersize": 6, "clip_on": False}
+_FIGURE: dict[str, Any] = {"figsize": (6.4, 4.0), "layout": "constrained"}
+_BARS: dict[str, Any] = {"color": "0.82", "edgecolor": "0.55", "linewidth": 0.5}
+_PREDICTED: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.2, "baseline": None}
+_THEORY: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.4, "linestyle": (0, (5, 1.5))}
+_MEASURED: dict[str, Any] = {
+    "color": "black",
+    "linestyle": "none",
+    "marker": "v",
+    "markersize": 6,
+    "clip_on": False,
+}
 
 
 def _require_matplotlib() -> None:
@@ -34,7 +40,7 @@ def _require_matplotlib() -> None:
 
 
 def check_path(path: str | os.PathLike[str]) -> Path:
-    """Return ``path`` if a picture can be written there: its folder exists and matplotlib knows its ending."""
+    """Return ``path`` if a picture can be written there: the folder exists, matplotlib knows the ending."""
     _require_matplotlib()
     from matplotlib.backend_bases import FigureCanvasBase
 
@@ -48,7 +54,7 @@ def check_path(path: str | os.PathLike[str]) -> Path:
 
 
 def save_spectrum(path: str | os.PathLike[str], eigenvalues: npt.ArrayLike, **options: Any) -> Path:
-    """Write the picture of :func:`spectrum` to a file; needs no display. ``options`` are those of :func:`spectrum`."""
+    """Write the picture of :func:`spectrum`, with the same options, to a file; needs no display."""
     target = check_path(path)
     from matplotlib.figure import Figure
 
@@ -77,10 +83,10 @@ def spectrum(
     eigenvalues : array, shape (K,) or (S, K)
         Eigenvalues of one network or of S; bars count them per network.
     theory : FisherStatistics, optional
-        Predicted mean and maximum: lines.
+        Predicted mean and maximum: dashed lines.
     measured : sequence of FisherStatistics
-        One per network; their mean and maximum, averaged over networks: filled triangles. For C > 1 the mean of
-        the C largest eigenvalues too: an open triangle.
+        One per network; their mean and maximum, averaged over networks: filled triangles. For C > 1 the mean
+        of the C largest eigenvalues too: an open triangle.
     predicted : array, shape (K,), optional
         Predicted eigenvalues, drawn as the outline of their histogram.
     bins : int
@@ -111,13 +117,15 @@ def spectrum(
     networks = len(values)
     positive = _nonzero(values, "eigenvalues")
     outline = None if predicted is None else _nonzero(np.asarray(predicted), "predicted")
-    edges = _log_edges(positive if outline is None else np.append(positive, outline), positive_int(bins, "bins"))
+    edges = _log_edges(
+        positive if outline is None else np.append(positive, outline), positive_int(bins, "bins")
+    )
     if ax is None:
         from matplotlib import pyplot
 
         ax = pyplot.subplots(**_FIGURE)[1]
     weights = np.full(positive.shape, 1 / networks)
-    ax.hist(positive, edges, weights=weights, label="eigenvalues, measured", **_BARS)
+    ax.hist(positive, edges.tolist(), weights=weights, label="eigenvalues, measured", **_BARS)
     if outline is not None:
         counts = np.histogram(outline, edges)[0]
         ax.stairs(counts, edges, label="eigenvalues, theory", **_PREDICTED)
@@ -139,15 +147,17 @@ def spectrum(
 def _nonzero(values: FloatArray, name: str) -> FloatArray:
     """Eigenvalues above the rounding error of a symmetric eigenvalue solver."""
     floor = values.max() * values.shape[-1] * np.finfo(values.dtype).eps
-    positive = values[values > max(floor, 0.0)]
+    positive: FloatArray = values[values > max(floor, 0.0)]
     if positive.size == 0:
-        raise ValueError(f"{name}: expected at least one positive eigenvalue, got a maximum of {values.max()}")
+        raise ValueError(
+            f"{name}: expected at least one positive eigenvalue, got a maximum of {values.max()}"
+        )
     return positive
 
 
 def _log_edges(values: FloatArray, bins: int) -> FloatArray:
-    low, high = float(values.min()), float(values.max())
-    return np.geomspace(low / 1.05, high * 1.05, bins + 1)
+    edges: FloatArray = np.geomspace(float(values.min()) / 1.05, float(values.max()) * 1.05, bins + 1)
+    return edges
 
 
 def _count_note(theory: FisherStatistics | None) -> str:

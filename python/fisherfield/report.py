@@ -21,19 +21,20 @@ def _format_error(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:+.1f} %"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Align cells in columns, the first to the left, the others to the right, below a ruled header."""
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Align cells in columns, the first ``left`` of them to the left, the others to the right."""
     cells = [tuple(header), *map(tuple, rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in cells
-    ]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
+    cells.insert(1, tuple("-" * width for width in widths))
+    align = [str.ljust] * left + [str.rjust] * (len(widths) - left)
+    lines = (
+        "  ".join(f(cell, width) for f, cell, width in zip(align, row, widths, strict=True)) for row in cells
+    )
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def plain(value: Any) -> Any:
-    """Lists, dictionaries, numbers and strings that strict JSON can hold; None for NaN and infinity."""
+    """Return lists, dictionaries, numbers and strings for strict JSON; None for NaN and infinity."""
     if is_dataclass(value) and not isinstance(value, type):
         return {entry.name: plain(getattr(value, entry.name)) for entry in fields(value)}
     if isinstance(value, dict):
@@ -136,7 +137,16 @@ class Comparison:
 
     def text(self) -> str:
         """Return an aligned table in plain ASCII."""
-        header = ("quantity", "", "theory", "refined", "measured", "+- spread", "error", "refined error")
+        header = (
+            "quantity",
+            "symbol",
+            "theory",
+            "refined",
+            "measured",
+            "+- spread",
+            "error",
+            "refined error",
+        )
         return table(
             header,
             (
@@ -148,6 +158,7 @@ class Comparison:
                 )
                 for row in self.rows
             ),
+            left=2,
         )
 
     def as_dict(self) -> list[dict[str, Any]]:

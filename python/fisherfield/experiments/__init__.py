@@ -1,4 +1,4 @@
-"""Experiments: computations that set theory beside measurement, for the command line, scripts and notebooks."""
+"""Computations that set theory beside measurement."""
 
 from .spectrum import SpectrumComparison, compare
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .. import spectrum
 from .._executor import Progress
 from .._executor import _reporter as reporter
-from .. import spectrum
 from .._validate import FloatArray, as_dtype, as_float_array, non_negative, positive_int
 from ..architecture import MLP
 from ..fisher import Fisher
@@ -95,8 +94,8 @@ class SpectrumComparison:
     def predicted_eigenvalues(self) -> FloatArray | None:
         """Return the C T predicted eigenvalues for data, descending; None for Gaussian inputs.
 
-        The leading order repeats the T eigenvalues of the predicted dual's block C times. For Gaussian inputs it has
-        only two different ones.
+        The leading order repeats the T eigenvalues of the predicted dual's block C times. For Gaussian inputs
+        it has only two different ones.
         """
         if isinstance(self.theory.inputs, InputStatistics):
             return None
@@ -123,10 +122,11 @@ def compare(
     architecture : MLP
         The ensemble of networks.
     inputs : int or array, shape (T, M_0)
-        T unit Gaussian inputs, drawn anew for every network, or the data X that every network sees; then the theory
-        is the pairwise one for these very samples.
+        T unit Gaussian inputs, drawn anew for every network, or the data X that every network sees; then the
+        theory is the pairwise one for these very samples.
     seeds : sequence of int
-        One network each. Network and Gaussian inputs come, in this order, from ``numpy.random.default_rng(seed)``.
+        One network each. Network and Gaussian inputs come, in this order, from
+        ``numpy.random.default_rng(seed)``.
     dtype : {"float64", "float32"}
         Precision of networks and inputs; X is converted.
     executor : concurrent.futures.Executor, optional
@@ -158,19 +158,17 @@ def compare(
     numbers = tuple(positive_int(seed, "seeds", minimum=0) for seed in seeds)
     if not numbers:
         raise ValueError("seeds: expected at least one seed, got none")
-    X: FloatArray | None = None
-    if isinstance(inputs, (int, np.integer)):
-        inputs = positive_int(inputs, "inputs")
-    else:
-        X = as_float_array(inputs, "inputs", ndim=2, shape=(None, architecture.widths[0]))
-    theory = mean_field(architecture, inputs if X is None else X, executor=executor)
+    dimension = architecture.widths[0]
+    X = None if np.ndim(inputs) == 0 else as_float_array(inputs, "inputs", ndim=2, shape=(None, dimension))
+    num_samples = positive_int(inputs, "inputs") if X is None else len(X)
+    theory = mean_field(architecture, num_samples if X is None else X, executor=executor)
     report, close = reporter(progress, len(numbers), "networks")
     measured, eigenvalues = [], []
     try:
         for done, seed in enumerate(numbers, 1):
             rng = np.random.default_rng(seed)
             net = architecture.sample(rng, precision)
-            sample: Any = rng.standard_normal((inputs, architecture.widths[0])) if X is None else X
+            sample = rng.standard_normal((num_samples, dimension)) if X is None else X
             fim = Fisher(net, sample.astype(precision, copy=False), executor=executor)
             eigenvalues.append(fim.eigenvalues())
             measured.append(fim.statistics())
