@@ -16,7 +16,7 @@ import numpy as np
 
 from . import activations, data, plot, report
 from ._config import config_text, show_config, version
-from ._validate import FloatArray
+from ._validate import FloatArray, non_negative
 from .architecture import MLP
 from .experiments import SpectrumComparison, compare
 from .theory import MeanField, mean_field
@@ -234,8 +234,8 @@ class _Inputs:
 
     description: str
     num_samples: int
-    dimension: int | None
     X: FloatArray | None = None
+    scaling: str = "none"
 
     @property
     def argument(self) -> Any:
@@ -247,20 +247,19 @@ def _read_inputs(options: argparse.Namespace, seed: int) -> _Inputs:
     if options.data == "gaussian":
         if options.data_dir is not None:
             raise ValueError("--data-dir: expected together with --data fashion-mnist")
-        return _Inputs(f"{options.samples} unit Gaussian samples", options.samples, None)
+        return _Inputs(f"{options.samples} unit Gaussian samples", options.samples)
     X, description = data.load(options.data, options.data_dir)
-    scaling = "as stored"
+    scaling = "none, values as stored"
     if not options.no_standardize:
-        X, scaling = data.standardize(X), "standardized to mean 0, variance 1 over all entries"
+        X, scaling = data.standardize(X), "all entries to mean 0, variance 1"
     X = data.draw(X, options.samples, seed)
-    text = f"{len(X)} samples of {description}, drawn with seed {seed},\n          {scaling}"
-    return _Inputs(text, len(X), X.shape[1], X)
+    return _Inputs(f"{len(X)} of {description}, drawn with seed {seed}", len(X), X, scaling)
 
 
 def _read_architecture(options: argparse.Namespace, inputs: _Inputs) -> MLP:
-    dimension = inputs.dimension
-    widths = options.widths or (dimension or _GAUSSIAN_DIMENSION, *_HIDDEN_AND_OUTPUT)
-    if dimension is not None and widths[0] != dimension:
+    dimension = _GAUSSIAN_DIMENSION if inputs.X is None else inputs.X.shape[1]
+    widths = options.widths or (dimension, *_HIDDEN_AND_OUTPUT)
+    if inputs.X is not None and widths[0] != dimension:
         raise ValueError(f"--widths: expected {dimension} first, the dimension of the data, got {widths[0]}")
     return MLP(
         widths,
@@ -291,7 +290,7 @@ def _heading(architecture: MLP, inputs: _Inputs) -> str:
         f"network   {_names(architecture)}, widths {_widths(architecture)}, "
         f"{architecture.num_parameters:,} parameters\n"
         f"ensemble  {architecture.init}, weight variance {_numbers(architecture.weight_vars)}, {biases}\n"
-        f"inputs    {inputs.description}"
+        f"inputs    {inputs.description}" + (f"\nscaling   {inputs.scaling}" if inputs.X is not None else "")
     )
 
 
@@ -309,6 +308,7 @@ def _record(architecture: MLP, inputs: _Inputs, options: argparse.Namespace) -> 
             "source": options.data,
             "num_samples": inputs.num_samples,
             "description": inputs.description,
+            "scaling": inputs.scaling,
         },
         "momentum": options.momentum,
     }
@@ -319,6 +319,7 @@ def _record(architecture: MLP, inputs: _Inputs, options: argparse.Namespace) -> 
 
 def _measure(options: argparse.Namespace) -> tuple[SpectrumComparison, str, dict[str, Any]]:
     """Run the comparison; return it with the heading and the record of what was run."""
+    non_negative(options.momentum, "--momentum")
     inputs = _read_inputs(options, options.seeds[0] if options.seeds else 0)
     architecture = _read_architecture(options, inputs)
     found = compare(

@@ -9,6 +9,7 @@ import gzip
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,33 +169,28 @@ def draw(X: FloatArray, num_samples: int, seed: int | np.random.Generator | None
 # --- file formats -------------------------------------------------------------------------------------------
 
 
-def _read_npy(path: Path) -> Any:
+def _read_numpy(path: Path) -> Any:
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path.name}: expected a NumPy file of numbers, got one that fails: {error}"
-        ) from error
+        with path.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            return loaded if isinstance(loaded, np.ndarray) else loaded[_only_name(loaded.files)]
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path.name}: cannot be read as a NumPy file of numbers: {error}") from error
 
 
-def _read_npz(path: Path) -> Any:
-    archive = _read_npy(path)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError(f"{path.name}: expected an archive written by numpy.savez, got another kind of file")
-    with archive:
-        names = archive.files
-        if "X" not in names and len(names) != 1:
-            raise ValueError(
-                f"{path.name}: expected a single array or one called 'X', got {', '.join(names) or 'none'}"
-            )
-        try:
-            return archive["X" if "X" in names else names[0]]
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path.name}: expected an array of numbers: {error}") from error
+def _only_name(names: list[str]) -> str:
+    if "X" in names:
+        return "X"
+    if len(names) != 1:
+        raise ValueError(f"expected a single array or one called 'X', got {', '.join(names) or 'none'}")
+    return names[0]
 
 
 def _read_csv(path: Path) -> FloatArray:
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name}: expected text, got bytes that are not UTF-8: {error}") from error
     rows = [(number, line.split(",")) for number, line in enumerate(lines, 1) if line.strip()]
     if rows and not any(map(_is_number, rows[0][1])):
         rows = rows[1:]  # column names
@@ -226,8 +222,11 @@ def _is_number(field: str) -> bool:
 def _read_idx(path: Path) -> Any:
     """Read images: two zero bytes, type 8 (unsigned byte), the number of axes, big-endian sizes, pixels."""
     opener: Any = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as stream:
-        content = stream.read()
+    try:
+        with opener(path, "rb") as stream:
+            content = stream.read()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path.name}: a damaged gzip file: {error}") from error
     if content[:4] != b"\x00\x00\x08\x03":
         raise ValueError(
             f"{path.name}: expected an IDX file of images, got one that starts with {content[:4]!r}"
@@ -241,7 +240,7 @@ def _read_idx(path: Path) -> Any:
     return pixels.reshape(shape)
 
 
-_READERS: dict[str, Callable[[Path], Any]] = {".npy": _read_npy, ".npz": _read_npz, ".csv": _read_csv}
+_READERS: dict[str, Callable[[Path], Any]] = {".npy": _read_numpy, ".npz": _read_numpy, ".csv": _read_csv}
 
 
 def _flatten(array: Any, path: Path) -> FloatArray:
