@@ -112,14 +112,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Theory beside measurement, one quantity a row.
+    """Theory beside measurement, one quantity a row; ``comparison["maximum"]`` is a row.
 
     Examples
     --------
     >>> from fisherfield.report import Comparison, Row
-    >>> print(Comparison((Row("maximum", "lambda_max", 254.0, 257.0, (250.0, 262.0)),)).text())
-    quantity                theory  refined  measured  +- spread   error  refined
-    -------------------  ---------  -------  --------  ---------  ------  -------
+    >>> print(Comparison((Row("maximum", "lambda_max", 254.0, 256.0, (250.0, 262.0)),)).text())
+    quantity  symbol      theory  refined  measured  +- spread   error  refined error
+    --------  ----------  ------  -------  --------  ---------  ------  -------------
+    maximum   lambda_max     254      256       256      8.485  -0.8 %         +0.0 %
     """
 
     rows: tuple[Row, ...]
