@@ -99,7 +99,7 @@ def test_save(tmp_path, name):
 
 
 def test_check_path(tmp_path):
-    with pytest.raises(ValueError, match="ending in one of .*png"):
+    with pytest.raises(ValueError, match=r"ending in one of .*png"):
         plot.check_path(tmp_path / "picture.docx")
     with pytest.raises(ValueError, match="ending in one of"):
         plot.check_path(tmp_path / "picture")
