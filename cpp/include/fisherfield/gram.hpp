@@ -15,6 +15,8 @@ struct Range {
   Index size() const { return end - begin; }
 };
 
+// Blocking, for each pair of sample blocks (I, J) and chunks of seeds (Q rows, R columns): a k-block of the rows lies
+// contiguous in the L2 cache, one packed panel of columns in the L1 cache, and passes by all the rows.
 template <class T>
 class GramTile {
   using M = Micro<T>;
@@ -24,87 +26,132 @@ class GramTile {
   GramTile(const Factors<T>& factors, T scale, T* out) : f_(factors), scale_(scale), out_(out) {}
 
   // Writes rows x columns and the mirror image; rows and columns are the same range or rows lies before columns.
-  void operator()(Range rows, Range columns) {
+  void operator()(Range rows, Range columns) const {
     const bool diagonal = rows.begin == columns.begin;
-    const Index step = std::max<Index>(M::rows, row_budget() / f_.seeds / M::rows * M::rows);
-    for (Index j = columns.begin; j < columns.end; j += M::columns) {
-      const Range J{j, std::min(j + M::columns, columns.end)};
-      for (Index i = rows.begin; i < rows.end; i += step) {
-        const Range I{i, std::min(i + step, rows.end)};
-        if (diagonal && f_.seeds == 1 && J.end <= I.begin) continue;
-        block(I, J, diagonal);
+    const Index i_step = block_size(row_budget, M::rows), j_step = block_size(column_budget, M::width);
+    for (Index i = rows.begin; i < rows.end; i += i_step)
+      for (Index j = columns.begin; j < columns.end; j += j_step) {
+        const Range I{i, std::min(i + i_step, rows.end)}, J{j, std::min(j + j_step, columns.end)};
+        if (!(diagonal && f_.seeds == 1 && J.end <= I.begin)) block(I, J, diagonal);
       }
-    }
   }
 
  private:
-  // Rows over all seeds of a block, whose accumulators then fit the L2 cache.
-  static constexpr Index row_budget() { return 512; }
+  static constexpr Index row_budget = 240;     // rows of a k-block, over seeds: 480 kB of 2048-byte rows
+  static constexpr Index column_budget = 960;  // columns over seeds, between which the rows are loaded once
 
-  void block(Range I, Range J, bool diagonal) {
-    const Index m = (I.size() + M::rows - 1) / M::rows * M::rows, ld = padded<T>(J.size()), size = m * ld;
-    const Index num_layers = static_cast<Index>(f_.layers.size());
-    AlignedBuffer<T> inputs(num_layers * size), sums(f_.seeds * size), packed(M::columns * M::depth);
-    for (Index l = 0; l < num_layers; ++l)
-      input_gram(f_.layers[l], I, J, diagonal && f_.seeds == 1, packed.data(), inputs.data() + l * size);
-    for (Index q = 0; q < f_.seeds; ++q) {
-      const Index r_end = diagonal ? q + 1 : f_.seeds;
-      std::fill(sums.data(), sums.data() + r_end * size, T(0));
-      for (Index l = 0; l < num_layers; ++l)
-        add_layer(f_.layers[l], I, J, q, r_end, diagonal, packed.data(), inputs.data() + l * size, size, sums.data());
-      for (Index r = 0; r < r_end; ++r) write(I, J, r, q, diagonal && r == q, sums.data() + r * size, ld);
-    }
+  // Samples of a block, so that all seeds fit the budget (or one seed's samples do).
+  Index block_size(Index budget, Index unit) const { return std::max<Index>(unit, budget / f_.seeds / unit * unit); }
+
+  // Seeds of a chunk: as few chunks of even size as the budget allows.
+  Index chunk_size(Index budget, Index block) const {
+    const Index chunks = std::max<Index>(1, (f_.seeds * block + budget - 1) / budget);
+    return (f_.seeds + chunks - 1) / chunks;
   }
 
-  // A_I A_J^T (+ 1 for the bias)
-  void input_gram(const LayerFactors<T>& layer, Range I, Range J, bool upper, T* packed, T* K) {
-    const Index m = (I.size() + M::rows - 1) / M::rows * M::rows;
-    std::fill(K, K + m * padded<T>(J.size()), T(layer.bias));
-    const PackTransposed<T> pack{layer.A, layer.inputs};
-    for (Index k0 = 0; k0 < layer.inputs; k0 += M::depth) {
-      const Index k = std::min(M::depth, layer.inputs - k0);
-      pack_columns<T>(pack, k0, k, J.begin, J.size(), packed);
-      accumulate_tile<T>(I.size(), J.size(), k, layer.A + I.begin * layer.inputs + k0, layer.inputs, packed, upper,
-                         J.begin - I.begin, [K](const Packet& part, Index at) {
-                           using namespace Eigen::internal;
-                           pstore(K + at, padd(pload<Packet>(K + at), part));
-                         });
-    }
-  }
+  // A block of rows (samples x vectors of length k, row stride ld) and columns of one product.
+  struct Operand {
+    const T* data;
+    Index length;
+    const T* at(Index sample) const { return data + sample * length; }
+  };
 
-  // sums[r] += (B_{r,I} B_{q,J}^T) o K for every r < r_end
-  void add_layer(const LayerFactors<T>& layer, Range I, Range J, Index q, Index r_end, bool diagonal, T* packed,
-                 const T* K, Index size, T* sums) {
-    const PackTransposed<T> pack{layer.B + q * f_.samples * layer.outputs, layer.outputs};
-    for (Index k0 = 0; k0 < layer.outputs; k0 += M::depth) {
-      const Index k = std::min(M::depth, layer.outputs - k0);
-      pack_columns<T>(pack, k0, k, J.begin, J.size(), packed);
-      for (Index r = 0; r < r_end; ++r) {
-        T* sum = sums + r * size;
-        const T* rows = layer.B + (r * f_.samples + I.begin) * layer.outputs + k0;
-        accumulate_tile<T>(I.size(), J.size(), k, rows, layer.outputs, packed, diagonal && r == q, J.begin - I.begin,
-                           [K, sum](const Packet& part, Index at) {
-                             using namespace Eigen::internal;
-                             pstore(sum + at, pmadd(part, pload<Packet>(K + at), pload<Packet>(sum + at)));
-                           });
+  static Index padded_rows(Range I) { return (I.size() + M::rows - 1) / M::rows * M::rows; }
+
+  void block(Range I, Range J, bool diagonal) const {
+    const Index m = padded_rows(I), ld = padded<T>(J.size()), num_layers = static_cast<Index>(f_.layers.size());
+    const Index r_chunk = chunk_size(row_budget, m), q_chunk = chunk_size(column_budget, J.size());
+    AlignedBuffer<T> inputs(num_layers * m * ld), sums(r_chunk * q_chunk * m * ld);
+    AlignedBuffer<T> row_block(r_chunk * m * M::depth), panel(M::panel * M::depth);
+    const Workspace w{row_block.data(), panel.data()};
+    for (Index l = 0; l < num_layers; ++l) {
+      const LayerFactors<T>& layer = f_.layers[l];
+      T* K = inputs.data() + l * m * ld;
+      std::fill(K, K + m * ld, T(layer.bias));
+      // A_I A_J^T (+ 1 for the bias)
+      accumulate({layer.A, layer.inputs}, I, J, {0, 1}, {0, 1}, diagonal && f_.seeds == 1, w,
+                 [K](const Packet& part, Index, Index at) {
+                   using namespace Eigen::internal;
+                   pstore(K + at, padd(pload<Packet>(K + at), part));
+                 });
+    }
+    for (Index r = 0; r < f_.seeds; r += r_chunk)
+      for (Index q = 0; q < f_.seeds; q += q_chunk) {
+        const Range R{r, std::min(r + r_chunk, f_.seeds)}, Q{q, std::min(q + q_chunk, f_.seeds)};
+        if (diagonal && Q.end <= R.begin) continue;
+        std::fill(sums.data(), sums.data() + R.size() * Q.size() * m * ld, T(0));
+        for (Index l = 0; l < num_layers; ++l) {
+          const LayerFactors<T>& layer = f_.layers[l];
+          const T* K = inputs.data() + l * m * ld;
+          T* const sum = sums.data();
+          // sums += (B_{r,I} B_{q,J}^T) o K
+          accumulate({layer.B, layer.outputs}, I, J, R, Q, diagonal, w, [=](const Packet& part, Index pair, Index at) {
+            using namespace Eigen::internal;
+            T* to = sum + pair * m * ld + at;
+            pstore(to, pmadd(part, pload<Packet>(K + at), pload<Packet>(to)));
+          });
+        }
+        for (Index p = R.begin; p < R.end; ++p)
+          for (Index s = diagonal ? std::max(p, Q.begin) : Q.begin; s < Q.end; ++s)
+            write(I, J, p, s, diagonal && p == s, sums.data() + ((p - R.begin) * Q.size() + s - Q.begin) * m * ld, ld);
       }
+  }
+
+  struct Workspace {
+    T* rows;
+    T* panel;
+  };
+
+  // update(k-block of a product, pair of seeds, position in the block) for every micro-tile of rows (R, I) x columns
+  // (Q, J). On the diagonal only pairs r <= q are visited, and for r = q only micro-tiles that reach above the
+  // diagonal.
+  template <class Update>
+  void accumulate(Operand x, Range I, Range J, Range R, Range Q, bool diagonal, Workspace w,
+                  const Update& update) const {
+    const Index m = padded_rows(I), ld = padded<T>(J.size());
+    const PackTransposed<T> pack{x.data, x.length};
+    for (Index k0 = 0; k0 < x.length; k0 += M::depth) {
+      const Index k = std::min(M::depth, x.length - k0);
+      for (Index r = R.begin; r < R.end; ++r)
+        for (Index i = 0; i < m; ++i) {
+          const T* from = x.at(r * f_.samples + std::min(I.begin + i, I.end - 1)) + k0;
+          std::copy(from, from + k, w.rows + ((r - R.begin) * m + i) * k);
+        }
+      for (Index q = Q.begin; q < Q.end; ++q)
+        for (Index j = 0; j < J.size(); j += M::panel)
+          with_vectors<T>(J.size() - j, [&](auto vectors) {
+            constexpr int V = decltype(vectors)::value;
+            pack(k0, k, q * f_.samples + J.begin + j, std::min<Index>(V * M::width, J.size() - j), V * M::width,
+                 w.panel);
+            for (Index r = R.begin; r < (diagonal ? std::min(q + 1, R.end) : R.end); ++r)
+              for (Index i = 0; i < m; i += M::rows) {
+                if (diagonal && r == q && J.begin + j + V * M::width <= I.begin + i) break;
+                const RowPointers<T> rows(w.rows + ((r - R.begin) * m + i) * k, k, M::rows);
+                Accumulator<T, V> acc;
+                acc.set_zero();
+                acc.add_product(k, rows.row, w.panel);
+                const Index pair = (r - R.begin) * Q.size() + q - Q.begin;
+                acc.for_each([&](Packet& part, Index row, Index column)
+                                 FISHERFIELD_INLINE_LAMBDA { update(part, pair, (i + row) * ld + j + column); });
+              }
+          });
     }
   }
 
-  void write(Range I, Range J, Index r, Index q, bool upper, const T* sum, Index ld) {
+  // Scales a block of sums and writes it and its mirror image; on the diagonal, the part on and above it.
+  void write(Range I, Range J, Index r, Index q, bool upper, T* sum, Index ld) const {
     const Index n = f_.seeds * f_.samples;
-    for (Index i = I.begin; i < I.end; ++i) {
-      const Index j_begin = upper ? std::max(i, J.begin) : J.begin;
-      const T* from = sum + (i - I.begin) * ld - J.begin;
-      T* to = out_ + (r * f_.samples + i) * n + q * f_.samples;
-      for (Index j = j_begin; j < J.end; ++j) to[j] = scale_ * from[j];
+    for (Index i = 0; i < I.size() * ld; ++i) sum[i] *= scale_;
+    T* const above = out_ + (r * f_.samples + I.begin) * n + q * f_.samples + J.begin;
+    T* const below = out_ + (q * f_.samples + J.begin) * n + r * f_.samples + I.begin;
+    if (!upper || I.end <= J.begin) {
+      for (Index i = 0; i < I.size(); ++i) std::copy(sum + i * ld, sum + i * ld + J.size(), above + i * n);
+      transpose(I.size(), J.size(), sum, ld, below, n);
+      return;
     }
-    for (Index j = J.begin; j < J.end; ++j) {
-      const Index i_end = upper ? std::min(j + 1, I.end) : I.end;
-      const T* from = sum - I.begin * ld + (j - J.begin);
-      T* to = out_ + (q * f_.samples + j) * n + r * f_.samples;
-      for (Index i = I.begin; i < i_end; ++i) to[i] = scale_ * from[i * ld];
-    }
+    for (Index i = 0; i < I.size(); ++i)
+      for (Index j = std::max<Index>(0, I.begin + i - J.begin); j < J.size(); ++j)
+        above[i * n + j] = below[j * n + i] = sum[i * ld + j];
   }
 
   const Factors<T>& f_;

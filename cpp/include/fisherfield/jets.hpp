@@ -2,6 +2,10 @@
 //
 // Conventions where a derivative does not exist: relu, leaky_relu, elu and selu take the left derivative at 0, abs
 // takes 0 and hard_tanh takes 0 at -1 and 1. Second derivatives leave out the delta functions of the kinks.
+//
+// Errors stay within 6 units of the last place for values, 8 for first and 10 for second derivatives, tails included;
+// where the terms of a derivative of gelu or silu cancel, the unit is that of the larger term, and results below the
+// smallest normal number carry its absolute error.
 #pragma once
 
 #include "math.hpp"

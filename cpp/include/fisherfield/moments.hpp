@@ -85,14 +85,15 @@ struct Moments {
 inline Moments moments_by_rule(const Samples& s, const SymmetricRule& rule) {
   const Index n = Index(rule.nodes.size());
   Moments m;
-  for (Index i = 0; i < 2 * n; ++i) {
-    const double w = rule.weights[i < n ? i : i - n], f = s.value[i], d = s.first[i], du = d * s.u[i];
-    m.mean += w * f;
-    m.mean_first += w * d;
-    m.square += w * f * f;
-    m.square_first += w * d * d;
-    m.mixed += w * f * du;
-    m.weighted += w * du * du;
+  for (Index i = 0; i < n; ++i) {  // z and -z together: what is odd cancels exactly
+    const double w = rule.weights[i], u = s.u[i];
+    const double f = s.value[i], d = s.first[i], g = s.value[n + i], e = s.first[n + i];
+    m.mean += w * (f + g);
+    m.mean_first += w * (d + e);
+    m.square += w * (f * f + g * g);
+    m.square_first += w * (d * d + e * e);
+    m.mixed += w * u * (f * d - g * e);
+    m.weighted += w * u * u * (d * d + e * e);
   }
   return m;
 }

@@ -117,11 +117,12 @@ struct LayerWeights {
   std::vector<double> width, bias;
 };
 
-inline double sum_layers(const LayerWeights& weights, const Table& qtilde, const Table& qhat, Index column) {
-  double sum = 0;
-  for (Index l = 0; l < qtilde.rows; ++l)
-    sum += qtilde.row(l)[column] * (weights.width[l] * qhat.row(l)[column] + weights.bias[l]);
-  return sum;
+inline void sum_layers(const LayerWeights& weights, const Table& qtilde, const Table& qhat, double* sum) {
+  std::fill_n(sum, qtilde.columns, 0.0);
+  for (Index l = 0; l < qtilde.rows; ++l) {
+    const double width = weights.width[l], bias = weights.bias[l], *back = qtilde.row(l), *forward = qhat.row(l);
+    for (Index t = 0; t < qtilde.columns; ++t) sum[t] += back[t] * (width * forward[t] + bias);
+  }
 }
 
 // X (samples x dimension, row-major). An overlap x_s.x_t / M_0 has the same bits whatever the tile.
@@ -162,7 +163,9 @@ inline Tile dual_tile(const DepthRecursion& recursion, const Inputs& inputs, Ind
   const OrderParameters& single = recursion.single();
   const Index depth = ensemble.depth();
   Tile tile{Table(rows, columns), Table(3, depth), {}};
-  const Table overlaps = inputs.overlaps(row, rows, column, columns), own = single.qtilde(ensemble);
+  const Table overlaps = inputs.overlaps(row, rows, column, columns);
+  std::vector<double> diagonal(single.q.columns);
+  sum_layers(weights, single.qtilde(ensemble), single.qhat, diagonal.data());
   for (Index i = 0; i < rows; ++i) {
     const Index s = row + i, n = std::min(columns, s - column);
     if (n > 0) {
@@ -170,12 +173,12 @@ inline Tile dual_tile(const DepthRecursion& recursion, const Inputs& inputs, Ind
       std::copy_n(overlaps.row(i), n, pairs.qhat.row(0));
       tile.accuracy.include(recursion.pairs(s, column, pairs));
       const Table qtilde = pairs.qtilde(ensemble);
-      for (Index t = 0; t < n; ++t) tile.dual.row(i)[t] = sum_layers(weights, qtilde, pairs.qhat, t);
+      sum_layers(weights, qtilde, pairs.qhat, tile.dual.row(i));
       add_row_sums(pairs.q, tile.sums.row(0));
       add_row_sums(pairs.qhat, tile.sums.row(1));
       add_row_sums(qtilde, tile.sums.row(2));
     }
-    if (column <= s && s < column + columns) tile.dual.row(i)[s - column] = sum_layers(weights, own, single.qhat, s);
+    if (column <= s && s < column + columns) tile.dual.row(i)[s - column] = diagonal[s];
   }
   return tile;
 }

@@ -18,6 +18,8 @@ struct Table {
   std::vector<double> entries;
   Table() = default;
   Table(Index r, Index c, double fill = 0.0) : rows(r), columns(c), entries(r * c, fill) {}
+  // Keeps the rows there are, new ones are zero.
+  void resize(Index r, Index c) { rows = r, columns = c, entries.resize(r * c, 0.0); }
   double* row(Index i) { return entries.data() + i * columns; }
   const double* row(Index i) const { return entries.data() + i * columns; }
 };
@@ -44,7 +46,7 @@ class PairKernel {
   static Index next_block(Index t) { return (t / lanes + 1) * lanes; }
   Index padded() const { return (size() + lanes - 1) / lanes * lanes; }
 
-  double variance(Index s) const { return variances_[s]; }
+  const double& variance(Index s) const { return variances_[s]; }
   double root(Index s) const { return roots_[s]; }
 
   Accuracy accuracy_;
@@ -83,16 +85,12 @@ class ClosedFormKernel final : public PairKernel {
 
 using Pair = std::pair<double, double>;
 
-// Arcsine with its complement, accurate at the ends: asin(rho) and sqrt(1 - rho^2).
-struct ArcsineRoot {
-  double arcsine, root;
-};
-
-inline ArcsineRoot arcsine_root(double rho) {
-  const double size = std::abs(rho), root = std::sqrt((1 - size) * (1 + size));
+// Angle in [-pi/2, pi/2] from its sine and its cosine >= 0, accurate at both ends.
+inline double angle(double sine, double cosine) {
+  const double size = std::abs(sine);
   const bool steep = size > 0.5;
   // asin(x) = pi/2 - 2 asin(sqrt((1-x)/2)) brings the argument below 1/2; minimax polynomial in x^2 there.
-  const double z = steep ? 0.5 * (1 - size) : size * size, x = steep ? std::sqrt(z) : size;
+  const double z = steep ? 0.5 * cosine * cosine / (1 + size) : size * size, x = steep ? std::sqrt(z) : size;
   double p = 0.0287578513674215647;
   p = p * z - 0.0148518870712472032;
   p = p * z + 0.0174008794426940224;
@@ -107,7 +105,7 @@ inline ArcsineRoot arcsine_root(double rho) {
   p = p * z + 0.0749999999999843293;
   p = p * z + 0.166666666666666678;
   const double y = x + x * z * p;
-  return {std::copysign(steep ? 0.5 * pi - 2 * y : y, rho), root};
+  return std::copysign(steep ? 0.5 * pi - 2 * y : y, sine);
 }
 
 // phi(u) = linear * u + absolute * |u|: linear, relu, leaky_relu, abs. An input of variance zero has derivative
@@ -116,7 +114,7 @@ struct HomogeneousForm {
   double linear, absolute, first_at_zero;
   Pair operator()(double, double b, double, double su, double sv) const {
     const double scale = su * sv, rho = correlation(b, scale), even = absolute * absolute * (2 / pi);
-    const auto [arcsine, root] = arcsine_root(rho);
+    const double root = std::sqrt((1 - rho) * (1 + rho)), arcsine = angle(rho, root);
     const double first = scale == 0 ? (su == 0 ? first_at_zero : linear) * (sv == 0 ? first_at_zero : linear)
                                     : linear * linear + even * arcsine;
     return {linear * linear * b + even * scale * (root + rho * arcsine), first};
@@ -127,7 +125,8 @@ struct ErfForm {
   Pair operator()(double a, double b, double c, double, double) const {
     // (1 + 2a)(1 + 2c) - 4b^2, positive
     const double rest = 4 * (a * c - b * b) + 2 * (a + c) + 1;
-    return {2 / pi * std::atan2(2 * b, std::sqrt(rest)), 4 / pi / std::sqrt(rest)};
+    const double root = std::sqrt(rest), scale = 1 / std::sqrt((1 + 2 * a) * (1 + 2 * c));
+    return {2 / pi * angle(2 * b * scale, root * scale), 4 / pi / root};
   }
 };
 
@@ -149,7 +148,7 @@ struct SineForm {
 // - y| of t = pi/2, hence panels that halve towards there.
 struct HardTanhForm {
   Pair operator()(double, double b, double, double su, double sv) const {
-    const double scale = su * sv, rho = correlation(b, scale), end = arcsine_root(std::abs(rho)).arcsine;
+    const double scale = su * sv, rho = correlation(b, scale), end = std::asin(std::abs(rho));
     const double inside = std::erf(std::sqrt(0.5) / su) * std::erf(std::sqrt(0.5) / sv);
     double value = 0, first = 0;
     if (end > 0) {

@@ -10,6 +10,15 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
+#include <utility>
+
+// A lambda of a hot loop, inlined whatever the compiler's size limits.
+#if defined(__GNUC__) || defined(__clang__)
+#define FISHERFIELD_INLINE_LAMBDA __attribute__((always_inline))
+#else
+#define FISHERFIELD_INLINE_LAMBDA
+#endif
 
 namespace fisherfield {
 
@@ -53,24 +62,39 @@ class AlignedBuffer {
   T* data_;
 };
 
-// Packs rows [0, n) x columns [0, k) of b, row-major with leading dimension ldb, as panels for a * b^T.
+// out (columns x rows) = transpose of in (rows x columns), both row-major with the given leading dimensions.
+template <class T>
+void transpose(Index rows, Index columns, const T* in, Index ld_in, T* out, Index ld_out) {
+  using Packet = typename Micro<T>::Packet;
+  constexpr Index width = Micro<T>::width;
+  Index r = 0;
+  for (; r + width <= rows; r += width) {
+    Index c = 0;
+    for (; c + width <= columns; c += width) {
+      Eigen::internal::PacketBlock<Packet, width> block;
+      for (Index i = 0; i < width; ++i) block.packet[i] = Eigen::internal::ploadu<Packet>(in + (r + i) * ld_in + c);
+      Eigen::internal::ptranspose(block);
+      for (Index i = 0; i < width; ++i) Eigen::internal::pstoreu(out + (c + i) * ld_out + r, block.packet[i]);
+    }
+    for (; c < columns; ++c)
+      for (Index i = r; i < r + width; ++i) out[c * ld_out + i] = in[i * ld_in + c];
+  }
+  for (; r < rows; ++r)
+    for (Index c = 0; c < columns; ++c) out[c * ld_out + r] = in[r * ld_in + c];
+}
+
+// Packs columns [j, j + n) of b^T, rows [k0, k0 + k), as a panel: b row-major with leading dimension ldb.
 template <class T>
 struct PackTransposed {
   const T* b;
   Index ldb;
   void operator()(Index k0, Index k, Index j, Index n, Index panel, T* out) const {
-    const T* source = b + j * ldb + k0;
-    constexpr Index strip = 16;  // reads whole cache lines while the lines written stay in the L1 cache
-    for (Index p0 = 0; p0 < k; p0 += strip) {
-      const Index p1 = std::min(p0 + strip, k);
-      for (Index jj = 0; jj < n; ++jj)
-        for (Index p = p0; p < p1; ++p) out[p * panel + jj] = source[jj * ldb + p];
-      for (Index p = p0; p < p1; ++p) std::fill(out + p * panel + n, out + (p + 1) * panel, T(0));
-    }
+    transpose(n, k, b + j * ldb + k0, ldb, out, panel);
+    for (Index p = 0; n < panel && p < k; ++p) std::fill(out + p * panel + n, out + (p + 1) * panel, T(0));
   }
 };
 
-// Packs rows [k0, k0 + k) x columns [j, j + n) of b as panels for a * b.
+// Packs columns [j, j + n) of b, rows [k0, k0 + k), as a panel.
 template <class T>
 struct PackStraight {
   const T* b;
@@ -84,33 +108,57 @@ struct PackStraight {
   }
 };
 
+// body(0), ..., body(N - 1) with constant arguments: only fully unrolled loops keep accumulators in registers.
+template <class Body, std::size_t... I>
+EIGEN_ALWAYS_INLINE void unrolled(const Body& body, std::index_sequence<I...>) {
+  (body(std::integral_constant<int, static_cast<int>(I)>()), ...);
+}
+
+template <int N, class Body>
+EIGEN_ALWAYS_INLINE void unrolled(const Body& body) {
+  unrolled(body, std::make_index_sequence<N>());
+}
+
+// The accumulators of a micro-tile: rows x vectors packets, in registers.
 template <class T, int Vectors>
 struct Accumulator {
-  typename Micro<T>::Packet packet[Micro<T>::rows][Vectors];
-};
-
-// acc += a[0..rows) (each contiguous in k) times a packed panel.
-template <class T, int Vectors>
-EIGEN_ALWAYS_INLINE void micro_product(Index k, const T* const* a, const T* panel, Accumulator<T, Vectors>& acc) {
   using Packet = typename Micro<T>::Packet;
-  constexpr Index width = Micro<T>::width;
-  for (Index p = 0; p < k; ++p, panel += Vectors * width) {
-    Packet b[Vectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) b[v] = Eigen::internal::pload<Packet>(panel + v * width);
-#pragma GCC unroll 8
-    for (int i = 0; i < Micro<T>::rows; ++i) {
-      const Packet ai = Eigen::internal::pset1<Packet>(a[i][p]);
-#pragma GCC unroll 4
-      for (int v = 0; v < Vectors; ++v) acc.packet[i][v] = Eigen::internal::pmadd(ai, b[v], acc.packet[i][v]);
+  Packet packet[Micro<T>::rows][Vectors];
+
+  // body(packet, row, column of the micro-tile)
+  template <class Body>
+  EIGEN_ALWAYS_INLINE void for_each(const Body& body) {
+    unrolled<Micro<T>::rows>([&](auto i) FISHERFIELD_INLINE_LAMBDA {
+      unrolled<Vectors>([&](auto v)
+                            FISHERFIELD_INLINE_LAMBDA { body(packet[i][v], Index(i), Index(v) * Micro<T>::width); });
+    });
+  }
+
+  EIGEN_ALWAYS_INLINE void set_zero() {
+    for_each([](Packet& p, Index, Index) FISHERFIELD_INLINE_LAMBDA { p = Eigen::internal::pset1<Packet>(T(0)); });
+  }
+
+  // += a[0..rows) (each contiguous in k) times a packed panel.
+  EIGEN_ALWAYS_INLINE void add_product(Index k, const T* const* a, const T* panel) {
+    for (Index p = 0; p < k; ++p, panel += Vectors * Micro<T>::width) {
+      Packet b[Vectors];
+      unrolled<Vectors>([&](auto v) FISHERFIELD_INLINE_LAMBDA {
+        b[v] = Eigen::internal::pload<Packet>(panel + v * Micro<T>::width);
+      });
+      unrolled<Micro<T>::rows>([&](auto i) FISHERFIELD_INLINE_LAMBDA {
+        const Packet ai = Eigen::internal::pset1<Packet>(a[i][p]);
+        unrolled<Vectors>(
+            [&](auto v) FISHERFIELD_INLINE_LAMBDA { packet[i][v] = Eigen::internal::pmadd(ai, b[v], packet[i][v]); });
+      });
     }
   }
-}
+};
 
 // Row pointers of a micro-tile; rows past the edge repeat the last one, and what they yield is not stored.
 template <class T>
 struct RowPointers {
   const T* row[Micro<T>::rows];
+
   RowPointers(const T* a, Index lda, Index rows) {
     for (Index i = 0; i < Micro<T>::rows; ++i) row[i] = a + std::min<Index>(i, rows - 1) * lda;
   }
@@ -135,29 +183,6 @@ void pack_columns(const Pack& pack, Index k0, Index k, Index j0, Index n, T* pac
   using M = Micro<T>;
   for (Index j = 0; j < n; j += M::panel)
     pack(k0, k, j0 + j, std::min(M::panel, n - j), panel_vectors<T>(n - j) * M::width, packed + j * k);
-}
-
-// tile (row-major, leading dimension padded(n), rows rounded up to Micro rows) <- update(partial product, position)
-// over one k-block. Where upper, micro-tiles strictly below the line column + offset = row are skipped.
-template <class T, class Update>
-EIGEN_ALWAYS_INLINE void accumulate_tile(Index m, Index n, Index k, const T* a, Index lda, const T* packed, bool upper,
-                                         Index offset, const Update& update) {
-  using M = Micro<T>;
-  const Index ld = padded<T>(n);
-  for (Index j = 0; j < n; j += M::panel)
-    with_vectors<T>(n - j, [&](auto vectors) {
-      constexpr int V = decltype(vectors)::value;
-      for (Index i = 0; i < m; i += M::rows) {
-        if (upper && j + V * M::width + offset <= i) break;
-        const RowPointers<T> rows(a + i * lda, lda, std::min<Index>(M::rows, m - i));
-        Accumulator<T, V> acc;
-        for (int r = 0; r < M::rows; ++r)
-          for (int v = 0; v < V; ++v) acc.packet[r][v] = Eigen::internal::pset1<typename M::Packet>(T(0));
-        micro_product<T, V>(k, rows.row, packed + j * k, acc);
-        for (int r = 0; r < M::rows; ++r)
-          for (int v = 0; v < V; ++v) update(acc.packet[r][v], (i + r) * ld + j + v * M::width);
-      }
-    });
 }
 
 // c (m x n, row-major) = start + a b, where pack delivers the panels of b. start is null (zero) or a row of n values
@@ -191,19 +216,19 @@ void product(Index m, Index n, Index k, const T* a, Index lda, const Pack& pack,
             const Index ld_from = whole ? ldc : ld;
             Accumulator<T, V> acc;
             if (k0 > 0) {
-              for (int r = 0; r < M::rows; ++r)
-                for (int v = 0; v < V; ++v)
-                  acc.packet[r][v] = Eigen::internal::ploadu<Packet>(from + r * ld_from + v * M::width);
+              acc.for_each([=](Packet& p, Index r, Index column) FISHERFIELD_INLINE_LAMBDA {
+                p = Eigen::internal::ploadu<Packet>(from + r * ld_from + column);
+              });
             } else {
               alignas(64) T row[ld] = {};
               if (start) std::copy(start + j0 + j, start + j0 + j + columns, row);
-              for (int r = 0; r < M::rows; ++r)
-                for (int v = 0; v < V; ++v) acc.packet[r][v] = Eigen::internal::pload<Packet>(row + v * M::width);
+              acc.for_each([&](Packet& p, Index, Index column)
+                               FISHERFIELD_INLINE_LAMBDA { p = Eigen::internal::pload<Packet>(row + column); });
             }
-            micro_product<T, V>(kk, ai.row, packed.data() + j * kk, acc);
+            acc.add_product(kk, ai.row, packed.data() + j * kk);
             T* to = whole ? corner : tile;
-            for (int r = 0; r < M::rows; ++r)
-              for (int v = 0; v < V; ++v) Eigen::internal::pstoreu(to + r * ld_from + v * M::width, acc.packet[r][v]);
+            acc.for_each([=](Packet& p, Index r, Index column)
+                             FISHERFIELD_INLINE_LAMBDA { Eigen::internal::pstoreu(to + r * ld_from + column, p); });
             for (Index r = 0; !whole && r < rows; ++r)
               std::copy(tile + r * ld, tile + r * ld + columns, corner + r * ldc);
           });
