@@ -5,12 +5,12 @@
 """
 
 from . import activations, likelihoods
+from ._config import show_config
 from .activations import Activation
 from .architecture import MLP
 from .fisher import Fisher
 from .network import Network
 from .statistics import FisherStatistics
-from .theory import InputStatistics, MeanField, mean_field
 from .theory import InputStatistics, MeanField, QuadratureWarning, mean_field
 
 __all__ = [
@@ -20,12 +20,10 @@ __all__ = [
     "FisherStatistics",
     "InputStatistics",
     "MeanField",
-    "InputStatistics",
-    "MeanField",
     "Network",
     "QuadratureWarning",
     "activations",
     "likelihoods",
     "mean_field",
-    "mean_field",
+    "show_config",
 ]
