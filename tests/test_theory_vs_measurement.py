@@ -70,7 +70,9 @@ def gaps(activation):
     """Mean deviations, (len(WIDTHS), 3), and for each statistic their covariance over widths."""
     of_width = np.repeat(np.arange(len(WIDTHS)), NETWORKS)
     seeds = [seed for count in NETWORKS for seed in range(count)]
-    samples = [sample(activation, int(WIDTHS[i]), 1000 * i + seed) for i, seed in zip(of_width, seeds, strict=True)]
+    samples = [
+        sample(activation, int(WIDTHS[i]), 1000 * i + seed) for i, seed in zip(of_width, seeds, strict=True)
+    ]
     deviations, fluctuations = map(np.array, zip(*samples, strict=True))
     weight = np.sqrt(WIDTHS[of_width])[:, None]  # variances are proportional to 1/M
     design = np.hstack([np.eye(len(WIDTHS))[of_width], fluctuations]) * weight
@@ -93,7 +95,9 @@ def test_gaps_shrink_like_one_over_width(activation):
         (limit, slope), (limit_error, slope_error) = fit(
             lambda M, limit, c: limit + c * 250 / M, gap[:, k], covariances[k], (0.0, 0.1)
         )
-        assert abs(limit) < 3 * limit_error, f"{field}: a gap of {limit} +- {limit_error} remains in the limit"
+        assert abs(limit) < 3 * limit_error, (
+            f"{field}: a gap of {limit} +- {limit_error} remains in the limit"
+        )
         assert limit_error < 0.01, field
         if field == "mean":
             continue
