@@ -229,8 +229,8 @@ def test_lanczos_and_lapack_agree(monkeypatch):
 @pytest.mark.parametrize(
     ("values", "k"),
     [
-        ([5.0] * 4 + [1.0] * 60, 4),  # a C-fold maximum, as in a network of one layer
-        ([5.0, 4.0, 4.0, 4.0] + [1.0] * 60, 3),
+        (np.repeat(np.linspace(2, 1, 20), 10).tolist(), 10),  # C-fold, as in a network of one layer
+        ([5.0, 4.0, 4.0, 4.0, *np.linspace(3.9, 0, 196)], 3),
         ([3.0] + [0.0] * 63, 2),  # rank below k
         ([0.0] * 64, 3),
     ],
