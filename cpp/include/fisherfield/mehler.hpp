@@ -167,22 +167,25 @@ class MehlerKernel final : public PairKernel {
   // Pairs (s, t), t in [begin, end) within one block of lanes.
   Accuracy block(Index s, Index begin, Index end, const std::vector<double> (&own)[2], const double* cov, double* value,
                  double* first) const {
-    const Index first_lane = begin - begin % lanes, n = end - begin;
+    const Index first_lane = begin - begin % lanes, n = end - begin, offset = begin - first_lane;
     double rho[lanes] = {}, x[lanes], sum[2][lanes] = {}, slope[2][lanes] = {};
-    double* const r = rho + (begin - first_lane);
+    bool copy[lanes] = {};  // a copy of the sample keeps correlation 1 exactly, layer after layer
     double largest = 0;
     for (Index j = 0; j < n; ++j) {
-      r[j] = correlation(cov[j], root(s) * root(begin + j));
-      largest = std::max(largest, std::abs(r[j]));
+      double& r = rho[offset + j];
+      r = correlation(cov[j], root(s) * root(begin + j));
+      copy[j] = r == 1 && variance(s) == variance(begin + j);
+      if (copy[j]) r = 0;
+      largest = std::max(largest, std::abs(r));
     }
-    for (Index j = 0; j < lanes; ++j) x[j] = rho[j] * rho[j];
+    for (Index i = 0; i < lanes; ++i) x[i] = rho[i] * rho[i];
 
     // Fewest terms for the block's largest correlation.
-    const double rho_step = std::pow(largest, double(step));
+    const double rho_step = std::pow(largest, double(step)), *worst = block_tails_.row(0) + begin / lanes;
     const Index last = tails_.rows - 1;
     Index k = 0;
     double power = 1;
-    const auto remainder = [&] { return power * tails_.row(k)[s] * block_tails_.row(k)[begin / lanes]; };
+    const auto remainder = [&] { return power * tails_.row(k)[s] * worst[k * block_tails_.columns]; };
     for (; k < last && remainder() > tol_; ++k) power *= rho_step;
     const bool converged = remainder() <= tol_;
 
@@ -190,20 +193,24 @@ class MehlerKernel final : public PairKernel {
       series(coefficients_[parity], first_lane, k * step / 2, own[parity].data(), x, sum[parity], slope[parity]);
     for (Index j = 0; j < n; ++j) {
       // With P the sum over even n and Q over odd n, both in x = rho^2: rho P + x Q and its derivative by rho.
-      const Index i = begin - first_lane + j, t = begin + j;
-      const double p = sum[0][i], q = sum[1][i];
-      value[j] = mean_[s] * mean_[t] + root(s) * root(t) * (r[j] * p + x[i] * q);
-      first[j] = p + 2 * x[i] * slope[0][i] + 2 * r[j] * (q + x[i] * slope[1][i]);
-      // A copy of the sample keeps correlation 1 exactly, layer after layer.
-      if (r[j] == 1 && variance(s) == variance(t)) value[j] = square_[s], first[j] = square_first_[s];
+      const Index i = offset + j, t = begin + j;
+      const double r = rho[i], p = sum[0][i], q = sum[1][i];
+      value[j] = mean_[s] * mean_[t] + root(s) * root(t) * (r * p + x[i] * q);
+      first[j] = p + 2 * x[i] * slope[0][i] + 2 * r * (q + x[i] * slope[1][i]);
     }
     Accuracy accuracy{0, k * step};
-    for (Index j = 0; !converged && j < n; ++j)
-      if ((r[j] < 1 || variance(s) != variance(begin + j)) && std::pow(std::abs(r[j]), double(last * step)) * tails_.row(last)[s] * tails_.row(last)[begin + j] > tol_) {
-        const PairMoments pair = pair_quadrature(phi_, variance(s), r[j], variance(begin + j), tol_);
+    for (Index j = 0; j < n; ++j) {
+      const Index t = begin + j;
+      const double r = rho[offset + j];
+      if (copy[j]) {
+        value[j] = square_[s], first[j] = square_first_[s];
+      } else if (!converged &&
+                 std::pow(std::abs(r), double(last * step)) * tails_.row(last)[s] * tails_.row(last)[t] > tol_) {
+        const PairMoments pair = pair_quadrature(phi_, variance(s), r, variance(t), tol_);
         value[j] = pair.value, first[j] = pair.first;
         accuracy.include(pair.accuracy);
       }
+    }
     return accuracy;
   }
 

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "math.hpp"
 #include "moments.hpp"
 
 namespace fisherfield {
@@ -140,34 +141,39 @@ struct SineForm {
   }
 };
 
-// hard_tanh: phi'' is a pair of delta functions, so Price's theorem leaves, with rho = sin(end) and x, y the kinks over
-// the standard deviations,
-//   E phi'phi' = E phi' E phi' + (1/pi) int_0^end (e(-t) - e(t)) dt ... over e(t) = exp(-(x^2 - 2 x y sin t + y^2)/(2
-//   cos^2 t))
-// and E phi phi is the same integral with the factor (rho - sin t). The integrand is smooth but may fall off within |x
-// - y| of t = pi/2, hence panels that halve towards there.
+// hard_tanh: phi'' is a pair of delta functions at the kinks +-1, which leaves single integrals over the correlation
+// (Price's theorem). With rho = sin(end), x and y the distances of the kinks in standard deviations, and
+// e(x, y, t) = exp(-(x^2 - 2 x y sin t + y^2) / (2 cos^2 t)) up to a factor the normal density at two kinks,
+//
+//   E phi'phi' = E phi'(u) E phi'(v)     + (1/pi) int_0^end [e(x, y, t) - e(x, -y, t)] dt
+//   E phi phi  = rho sqrt(ac) E phi' E phi' + (sqrt(ac)/pi) int_0^end [e(x, y, t) - e(x, -y, t)] (rho - sin t) dt.
+//
+// The integrand is smooth, but may fall off within |x - y| of t = pi/2: panels halve towards there.
 struct HardTanhForm {
   Pair operator()(double, double b, double, double su, double sv) const {
-    const double scale = su * sv, rho = correlation(b, scale), end = std::asin(std::abs(rho));
-    const double inside = std::erf(std::sqrt(0.5) / su) * std::erf(std::sqrt(0.5) / sv);
-    double value = 0, first = 0;
-    if (end > 0) {
-      const Quadrature& legendre = legendre_rule(1);
-      const double x = 1 / su, y = 1 / sv, sum = 0.5 * (x - y) * (x - y), product = x * y;
-      for (double low = 0, width = 0.25 * pi; low < end; low += width, width /= 2) {
-        const double half = 0.5 * (std::min(low + width, end) - low);
-        if (half < 1e-17) break;
-        for (std::size_t i = 0; i < legendre.nodes.size(); ++i) {
-          const double t = low + half * (1 + legendre.nodes[i]), s = std::sin(t), cosine = std::cos(t);
-          const double far = sum / (cosine * cosine), like = std::exp(-far - product / (1 + s));
-          const double unlike = std::exp(-(far + product * 2 / (cosine * cosine) - product / (1 + s)));
-          const double density = half * legendre.weights[i] * (like - unlike) / pi;
-          first += density;
-          value += density * (std::abs(rho) - s);
-        }
-      }
+    const double scale = su * sv, rho = correlation(b, scale), size = std::abs(rho), end = std::asin(size);
+    double first = std::erf(std::sqrt(0.5) / su) * std::erf(std::sqrt(0.5) / sv), value = size * first;
+    if (end > 0)
+      for (double low = 0, width = 0.25 * pi; low < end && width > 1e-17; low += width, width /= 2)
+        add_panel(1 / su, 1 / sv, size, low, std::min(low + width, end), value, first);
+    return {std::copysign(scale * value, rho), first};
+  }
+
+ private:
+  static void add_panel(double x, double y, double rho, double low, double high, double& value, double& first) {
+    static const Quadrature legendre = gauss_legendre(16);
+    const double half = 0.5 * (high - low), apart = 0.5 * (x - y) * (x - y), together = x * y;
+    double sine[16], density[16];
+    for (int i = 0; i < 16; ++i) {
+      const double t = low + half * (1 + legendre.nodes[i]), s = math::sin(t), c = math::cos(t), over = 1 / (c * c);
+      const double like = apart * over + together / (1 + s), unlike = (apart + together * (1 + s)) * over;
+      sine[i] = s;
+      density[i] = half / pi * legendre.weights[i] * (math::exp_neg(like) - math::exp_neg(unlike));
     }
-    return {std::copysign(scale * (std::abs(rho) * inside + value), rho), inside + first};
+    for (int i = 0; i < 16; ++i) {
+      first += density[i];
+      value += density[i] * (rho - sine[i]);
+    }
   }
 };
 
