@@ -62,8 +62,7 @@ JETS = {
     "softplus": lambda u: (mp.log1p(mp.exp(u)), logistic(u), logistic(u) * logistic(-u)),
     "elu": lambda u: piecewise((mp.expm1(u), mp.exp(u), mp.exp(u)), (u, 1, 0), u),
     "selu": lambda u: tuple(
-        SELU_SCALE * x
-        for x in piecewise([SELU_ALPHA * x for x in (mp.expm1(u), mp.exp(u), mp.exp(u))], (u, 1, 0), u)
+        SELU_SCALE * x for x in piecewise([SELU_ALPHA * x for x in (mp.expm1(u), mp.exp(u), mp.exp(u))], (u, 1, 0), u)
     ),
     "sin": lambda u: (mp.sin(u), mp.cos(u), -mp.sin(u)),
     "cos": lambda u: (mp.cos(u), -mp.sin(u), -mp.cos(u)),
@@ -229,9 +228,7 @@ def test_shape_and_dtype_are_kept(shape, dtype):
 def test_parameters_identity_pickle_and_repr():
     assert activations.get("elu") == activations.elu(1.0)
     assert activations.leaky_relu(0.2) != activations.leaky_relu(0.3)
-    np.testing.assert_allclose(
-        activations.elu(0.5)(np.array([-2.0, 2.0])), [0.5 * np.expm1(-2.0), 2.0], rtol=1e-15
-    )
+    np.testing.assert_allclose(activations.elu(0.5)(np.array([-2.0, 2.0])), [0.5 * np.expm1(-2.0), 2.0], rtol=1e-15)
     np.testing.assert_array_equal(activations.leaky_relu(-0.5)(np.array([-2.0, 2.0])), [1.0, 2.0])
     for phi in (activations.get("gelu"), activations.leaky_relu(0.2), activations.custom(np.sin, np.cos)):
         copy = pickle.loads(pickle.dumps(phi))

@@ -5,6 +5,7 @@
 """
 
 from . import activations, likelihoods
+from ._config import show_config
 from .activations import Activation
 from .architecture import MLP
 from .fisher import Fisher
@@ -24,4 +25,5 @@ __all__ = [
     "activations",
     "likelihoods",
     "mean_field",
+    "show_config",
 ]

@@ -24,9 +24,7 @@ def num_threads() -> int:
         try:
             return positive_int(int(wanted), "FISHERFIELD_NUM_THREADS")
         except ValueError as error:
-            raise ValueError(
-                f"FISHERFIELD_NUM_THREADS: expected a positive integer, got {wanted!r}"
-            ) from error
+            raise ValueError(f"FISHERFIELD_NUM_THREADS: expected a positive integer, got {wanted!r}") from error
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -105,9 +103,7 @@ def run(
         close()
 
 
-def _reporter(
-    progress: Progress, total: int, label: str
-) -> tuple[Callable[[int, int], object], Callable[[], object]]:
+def _reporter(progress: Progress, total: int, label: str) -> tuple[Callable[[int, int], object], Callable[[], object]]:
     if progress is None or progress is False:
         return (lambda done, total: None), (lambda: None)
     if callable(progress):

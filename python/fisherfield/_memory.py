@@ -12,8 +12,12 @@ def _cgroup_bytes() -> int | None:
     folder = Path("/sys/fs/cgroup")
     try:
         limit = (folder / "memory.max").read_text().strip()
-        return None if limit == "max" else int(limit) - int((folder / "memory.current").read_text())
-    except (OSError, ValueError):
+        if limit == "max":
+            return None
+        statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        in_use = int((folder / "memory.current").read_text()) - int(statistics["inactive_file"])
+        return int(limit) - in_use  # cached files give way to the process
+    except (OSError, ValueError, KeyError):
         return None
 
 

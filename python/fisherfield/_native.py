@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 from . import _cpu
+
+if TYPE_CHECKING:
+    from . import _native_generic as kernels  # every build has the same functions
 
 __all__ = ["kernels", "level"]
 
@@ -47,4 +50,5 @@ def _choose() -> str:
 
 
 level: str = _choose()
-kernels: ModuleType = importlib.import_module(f"._native_{level}", __package__)
+if not TYPE_CHECKING:
+    kernels = importlib.import_module(f"._native_{level}", __package__)

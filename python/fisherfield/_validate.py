@@ -19,10 +19,12 @@ __all__ = [
     "as_dtype",
     "as_float_array",
     "as_generator",
+    "as_sequence",
     "choice",
     "non_negative",
     "number",
     "positive_int",
+    "require_finite",
     "same_dtype",
 ]
 
@@ -34,18 +36,21 @@ def as_dtype(dtype: npt.DTypeLike, name: str = "dtype") -> np.dtype[Any]:
     except TypeError as error:
         raise TypeError(f"{name}: expected 'float32' or 'float64', got {dtype!r}") from error
     if resolved not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"{name}: expected 'float32' or 'float64', got {resolved.name!r}")
+        raise TypeError(f"{name}: expected 'float32' or 'float64', got {str(resolved)!r}")
     return resolved
 
 
-def as_float_array(
-    value: Any, name: str, *, ndim: int, shape: Sequence[int | None] | None = None
-) -> FloatArray:
+def as_float_array(value: Any, name: str, *, ndim: int, shape: Sequence[int | None] | None = None) -> FloatArray:
     """Return ``value`` as a C-contiguous float32 or float64 array with finite entries and no empty axis.
 
     Lists of numbers become float64; an array of another dtype is refused rather than cast.
     """
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected {ndim} dimensions, got rows of different lengths") from error
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name}: expected numbers only, got masked entries; fill or remove them")
     if not hasattr(value, "dtype") and array.dtype.kind in "iu":
         array = array.astype(np.float64)
     if array.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
@@ -68,6 +73,15 @@ def as_float_array(
     return np.ascontiguousarray(array)
 
 
+def as_sequence(value: Any, name: str, expected: str) -> Sequence[Any]:
+    """Return ``value`` if it is a list, tuple, array of at least one dimension or another sequence (not a string)."""
+    if isinstance(value, np.ndarray) and value.ndim > 0:
+        return list(value)
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):
+        return value
+    raise TypeError(f"{name}: expected {expected}, got {value!r}")
+
+
 def same_dtype(arrays: Iterable[tuple[str, FloatArray]]) -> np.dtype[Any]:
     """Return the one dtype of all named arrays; mixed precision raises ``TypeError``."""
     pairs = list(arrays)
@@ -79,6 +93,16 @@ def same_dtype(arrays: Iterable[tuple[str, FloatArray]]) -> np.dtype[Any]:
                 "give every array the same precision, for instance with .astype"
             )
     return first.dtype
+
+
+def require_finite(result: npt.ArrayLike, name: str) -> None:
+    """Refuse a result that overflowed on the way from finite inputs."""
+    if not np.isfinite(result).all():
+        dtype = np.asarray(result).dtype
+        raise ValueError(
+            f"{name}: expected finite numbers, got inf or NaN: squares of gradients overflow {dtype}; "
+            "scale the inputs or weights down" + (", or use float64" if dtype == np.float32 else "")
+        )
 
 
 def positive_int(value: Any, name: str, *, minimum: int = 1) -> int:
@@ -102,6 +126,8 @@ def number(value: Any, name: str) -> float:
         result = float(value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name}: expected a number, got {value!r}") from error
+    except OverflowError as error:
+        raise ValueError(f"{name}: expected a number that a float64 can hold, got a larger one") from error
     if not math.isfinite(result):
         raise ValueError(f"{name}: expected a finite number, got {result}")
     return result

@@ -103,9 +103,7 @@ class Activation:
             raise ValueError(f"order: expected 0, 1 or 2, got {order}")
         if self.functions:
             labels = (self.name, f"first derivative of {self.name}", f"second derivative of {self.name}")
-            return tuple(
-                _apply(*pair, array) for pair in zip(self.functions[: order + 1], labels, strict=False)
-            )
+            return tuple(_apply(*pair, array) for pair in zip(self.functions[: order + 1], labels, strict=False))
         outputs: tuple[FloatArray, ...] = self.native.evaluate(array, order)
         return outputs
 
@@ -246,13 +244,13 @@ def custom(
     if second is not None:
         _check_derivative(second, "second", numerical_second)
     label = name if name is not None else getattr(function, "__name__", type(function).__name__)
-    return Activation(
-        label, kinks=points, functions=(function, first or numerical_first, second or numerical_second)
-    )
+    return Activation(label, kinks=points, functions=(function, first or numerical_first, second or numerical_second))
 
 
 def _apply(function: Function, what: str, u: FloatArray) -> FloatArray:
-    values = np.asarray(function(u))
+    frozen = u.view()
+    frozen.flags.writeable = False  # no function may change what the next one is given
+    values = np.asarray(function(frozen), order="C")
     if values.shape != u.shape or values.dtype != u.dtype:
         raise ValueError(
             f"{what}: expected an array of the shape and dtype of u, {u.shape} and {u.dtype}, got "
@@ -304,9 +302,7 @@ class NumericalDerivative:
         return total / self.step**self.order
 
 
-_REACH = (
-    4  # the stencil is a centre with four points on either side; near a kink the centre moves away from it
-)
+_REACH = 4  # the stencil is a centre with four points on either side; near a kink the centre moves away from it
 _KINK_DISTANCE = 3 * _REACH + 1
 
 

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from . import activations as _activations
-from ._validate import FloatArray, as_dtype, as_generator, choice, non_negative, positive_int
+from ._validate import FloatArray, as_dtype, as_generator, as_sequence, choice, non_negative, positive_int
 from .activations import Activation
 
 if TYPE_CHECKING:
     from .network import Network
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "ActivationLike"]
 
-ActivationLike = str | Activation | Callable[[Any], Any]
+ActivationLike: TypeAlias = str | Activation | Callable[[Any], Any]
 
 
 def _per_layer(value: Any, name: str, layers: int, *, strict: bool) -> tuple[float, ...]:
-    if isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, (str, bytes)):
-        if len(value) != layers:
-            raise ValueError(
-                f"{name}: expected a number or one number per layer ({layers}), got {len(value)} numbers"
-            )
-        return tuple(non_negative(entry, f"{name}[{l}]", strict=strict) for l, entry in enumerate(value))
-    return (non_negative(value, name, strict=strict),) * layers
+    if not (isinstance(value, (list, tuple)) or np.ndim(value) > 0):
+        return (non_negative(value, name, strict=strict),) * layers
+    if len(value) != layers:
+        raise ValueError(f"{name}: expected a number or one number per layer ({layers}), got {len(value)} numbers")
+    return tuple(non_negative(entry, f"{name}[{l}]", strict=strict) for l, entry in enumerate(value))
 
 
 def resolve_activations(activation: Any, hidden_layers: int) -> tuple[Activation, ...]:
@@ -98,7 +96,8 @@ class MLP:
         bias_var: float | Sequence[float] | None = 0.0,
         init: str = "gaussian",
     ) -> None:
-        if not isinstance(widths, (Sequence, np.ndarray)) or isinstance(widths, str) or len(widths) < 2:
+        widths = as_sequence(widths, "widths", "a sequence (M_0, ..., M_L)")
+        if len(widths) < 2:
             raise ValueError(f"widths: expected (M_0, ..., M_L) with at least two entries, got {widths!r}")
         layers = len(widths) - 1
         set_field = object.__setattr__
@@ -128,9 +127,7 @@ class MLP:
         """P: all weights, and all biases where the network has them."""
         return sum(m * (n + self.has_biases) for n, m in zip(self.widths[:-1], self.widths[1:], strict=True))
 
-    def sample(
-        self, seed: int | np.random.Generator | None = None, dtype: npt.DTypeLike = "float64"
-    ) -> Network:
+    def sample(self, seed: int | np.random.Generator | None = None, dtype: npt.DTypeLike = "float64") -> Network:
         """Draw a network.
 
         Parameters

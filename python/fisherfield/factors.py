@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,15 @@ class LayerFactors:
     @property
     def num_parameters(self) -> int:
         """Weights and biases of the layer."""
-        return self.B.shape[2] * (self.A.shape[1] + self.bias)
+        return int(self.B.shape[2] * (self.A.shape[1] + self.bias))
+
+    def diagonal(self, scale: float, out: FloatArray, executor: Executor | None = None) -> None:
+        """Write ``scale * sum_t sum_r (gradient)^2`` of the layer's parameters to ``out``."""
+        _executor.run(
+            lambda rows: kernels.layer_diagonal(self.A, self.B, self.bias, scale, out, *rows),
+            _executor.column_blocks(self.B.shape[2], out.itemsize, executor),
+            executor,
+        )
 
 
 @dataclass(frozen=True)
@@ -103,15 +112,7 @@ class FactoredJacobian:
         out = np.empty(self.num_parameters, self.dtype)
         offset = 0
         for layer in self.layers:
-            part = out[offset : offset + layer.num_parameters]
-            blocks = _executor.column_blocks(layer.B.shape[2], self.dtype.itemsize, executor)
-            _executor.run(
-                lambda block, layer=layer, part=part: kernels.layer_diagonal(
-                    layer.A, layer.B, layer.bias, scale, part, *block
-                ),
-                blocks,
-                executor,
-            )
+            layer.diagonal(scale, out[offset : offset + layer.num_parameters], executor)
             offset += layer.num_parameters
         return out
 
@@ -137,29 +138,32 @@ def factorize(
     ValueError
         If an output is not finite.
     """
-    A, slopes = [X], []
+    A: list[FloatArray] = [X]
+    slopes: list[Any] = []  # freed one by one on the way back
     for l in range(net.depth - 1):
         h, slope = net.layer_forward(l, A[-1], executor=executor)
         A.append(h)
         slopes.append(slope)
     outputs = net.affine(net.depth - 1, A[-1], executor=executor)
     if not np.isfinite(outputs).all():
-        t = int(np.argwhere(~np.isfinite(outputs))[0, 0])
+        t, k = np.argwhere(~np.isfinite(outputs))[0]
         raise ValueError(
-            f"the network's output at sample {t} is not finite: the pre-activations overflow {net.dtype}; "
-            "scale the inputs or weights down" + (", or use float64" if net.dtype == np.float32 else "")
+            f"net(X): expected finite outputs, got {outputs[t, k]} at sample {t}: a pre-activation overflows "
+            f"{net.dtype} or an activation is not finite; scale the inputs or weights down"
+            + (", or use float64" if net.dtype == np.float32 else "")
         )
     B = [likelihood.seeds(outputs)]
-    for l in range(net.depth - 1, 0, -1):
-        W, slope, upper = net.weights[l], slopes.pop(), B[0]
-        lower = np.empty((upper.shape[0], len(X), W.shape[1]), net.dtype)
-        blocks = _executor.column_blocks(W.shape[1], net.dtype.itemsize, executor)
-        _executor.run(
-            lambda block, W=W, slope=slope, upper=upper, lower=lower: kernels.layer_backward(
-                upper, W, slope, lower, *block
-            ),
-            blocks,
-            executor,
-        )
-        B.insert(0, lower)
+    for W in net.weights[:0:-1]:
+        B.insert(0, _backward(B[0], W, slopes.pop(), executor))
     return FactoredJacobian(tuple(LayerFactors(a, b, net.has_biases) for a, b in zip(A, B, strict=True)))
+
+
+def _backward(delta: FloatArray, W: FloatArray, slope: FloatArray, executor: Executor | None) -> FloatArray:
+    """``(delta W) o slope``: seeds (R, T, M_l) through W (M_l, M_{l-1}) and the derivatives (T, M_{l-1})."""
+    out = np.empty((*delta.shape[:2], W.shape[1]), W.dtype)
+    _executor.run(
+        lambda columns: kernels.layer_backward(delta, W, slope, out, *columns),
+        _executor.column_blocks(W.shape[1], W.itemsize, executor),
+        executor,
+    )
+    return out

@@ -12,7 +12,7 @@ import numpy as np
 from . import likelihoods, spectrum
 from ._executor import Progress, check_executor
 from ._memory import require_memory
-from ._validate import FloatArray, choice
+from ._validate import FloatArray, choice, positive_int, require_finite
 from .factors import FactoredJacobian, bytes_per_sample, factorize
 from .gram import gram_matrix, symmetric_product
 from .network import Network
@@ -75,9 +75,7 @@ class Fisher:
         executor: Executor | None = None,
     ) -> None:
         if not isinstance(net, Network):
-            raise TypeError(
-                f"net: expected a fisherfield.Network (for instance arch.sample(seed=0)), got {net!r}"
-            )
+            raise TypeError(f"net: expected a fisherfield.Network (for instance arch.sample(seed=0)), got {net!r}")
         check_executor(executor)
         self.net = net
         self.X = net.check_inputs(X)
@@ -177,6 +175,8 @@ class Fisher:
         MemoryError
             If the matrix cannot fit, with the bytes needed.
         """
+        if tile is not None:
+            positive_int(tile, "tile")
         if "_dual" not in self.__dict__:
             size = self.num_seeds * self.num_samples
             require_memory(
@@ -185,9 +185,8 @@ class Fisher:
                 "use fewer samples (or outputs), or float32; diagonal() and trace() do not need it",
             )
             factors = self.factors
-            matrix = gram_matrix(
-                factors, 1.0 / self.num_samples, tile=tile, executor=self._executor, progress=progress
-            )
+            matrix = gram_matrix(factors, 1.0 / self.num_samples, tile=tile, executor=self._executor, progress=progress)
+            require_finite(matrix.diagonal(), "dual()")  # bounds every entry, by Cauchy-Schwarz
             matrix.flags.writeable = False
             self._dual = matrix
         return self._dual
@@ -201,9 +200,13 @@ class Fisher:
         return self._eigenvalues
 
     @cached_property
+    def _smaller(self) -> FloatArray:
+        """F or its dual, whichever is smaller: they share trace, Frobenius norm and nonzero eigenvalues."""
+        return self.dense() if self.num_parameters < self.num_seeds * self.num_samples else self.dual()
+
+    @cached_property
     def _eigenvalues(self) -> FloatArray:
-        smaller = self.dense() if self.num_parameters < self.num_seeds * self.num_samples else self.dual()
-        values = spectrum.eigenvalues(smaller)
+        values = spectrum.eigenvalues(self._smaller)
         values.flags.writeable = False
         return values
 
@@ -213,14 +216,18 @@ class Fisher:
 
     @cached_property
     def _trace(self) -> float:
-        norms = np.concatenate([factors.squared_norms() for factors in self._factor_batches()], axis=1)
-        return float(norms.sum() / self.num_samples)
+        with np.errstate(over="ignore", invalid="ignore"):
+            norms = np.concatenate([factors.squared_norms() for factors in self._factor_batches()], axis=1)
+            total = norms.sum() / self.num_samples
+        require_finite(total, "trace()")
+        return float(total)
 
     def statistics(self) -> FisherStatistics:
         r"""Return mean, second moment and maximum over all P eigenvalues (zeros included).
 
-        The mean comes from gradient norms, the second moment from the Frobenius norm of the dual
-        (:math:`\mathrm{tr} F^2 = \|F^*\|_F^2`); only the C largest eigenvalues are computed.
+        The mean comes from gradient norms, the second moment from the Frobenius norm of F or its dual
+        (:math:`\mathrm{tr} F^2 = \|F\|_F^2 = \|F^*\|_F^2`), whichever is smaller; only the C largest eigenvalues
+        are computed.
         """
         return self._statistics
 
@@ -230,10 +237,13 @@ class Fisher:
         if "_eigenvalues" in self.__dict__:
             top = self._eigenvalues[:num_outputs]
         else:
-            top = spectrum.largest_eigenvalues(self.dual(), num_outputs)
+            top = spectrum.largest_eigenvalues(self._smaller, num_outputs)
+        with np.errstate(over="ignore"):
+            squares = spectrum.squared_frobenius_norm(self._smaller)
+        require_finite(squares, "statistics().second_moment")
         return FisherStatistics(
             mean=self.trace() / self.num_parameters,
-            second_moment=spectrum.squared_frobenius_norm(self.dual()) / self.num_parameters,
+            second_moment=squares / self.num_parameters,
             maximum=float(top[0]),
             top_mean=float(np.mean(top, dtype=np.float64)),
             num_parameters=self.num_parameters,
@@ -246,6 +256,7 @@ class Fisher:
         total = np.zeros(self.num_parameters, self.dtype)
         for factors in self._factor_batches():
             total += factors.diagonal(1.0 / self.num_samples, self._executor)
+        require_finite(total, "diagonal()")
         return total
 
     def jacobian(self) -> FloatArray:
@@ -298,6 +309,7 @@ class Fisher:
             part = symmetric_product(columns, 1.0 / self.num_samples, self._executor)
             total = part if total is None else np.add(total, part, out=total)
         assert total is not None
+        require_finite(total.diagonal(), "F")
         return total
 
     def __repr__(self) -> str:

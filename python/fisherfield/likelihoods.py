@@ -23,7 +23,7 @@ class Likelihood(Protocol):
         """R, the number of columns of the square root of the output Fisher information."""
 
     def seeds(self, outputs: FloatArray) -> FloatArray:
-        """Return S of shape (R, T, C) with ``sum_r S[r, t] S[r, t]^T`` the Fisher information of y at ``outputs[t]``."""
+        """Return S, shape (R, T, C): ``sum_r S[r, t] S[r, t]^T`` is the Fisher information of y at ``outputs[t]``."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,7 @@ class Gaussian:
         """Return the C unit vectors of output space at every sample, shape (C, T, C)."""
         samples, num_outputs = outputs.shape
         identity = np.eye(num_outputs, dtype=outputs.dtype)
-        return np.ascontiguousarray(
-            np.broadcast_to(identity[:, None, :], (num_outputs, samples, num_outputs))
-        )
+        return np.ascontiguousarray(np.broadcast_to(identity[:, None, :], (num_outputs, samples, num_outputs)))
 
 
 _BY_NAME = {"gaussian": Gaussian()}

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import _executor
 from ._native import kernels
-from ._validate import FloatArray, as_float_array, same_dtype
+from ._validate import FloatArray, as_float_array, as_sequence, same_dtype
 from .activations import Activation
 from .architecture import ActivationLike, resolve_activations
 
@@ -58,6 +58,7 @@ class Network:
         biases: Sequence[Any] | None = None,
         activation: ActivationLike | Sequence[ActivationLike] = "tanh",
     ) -> None:
+        weights = as_sequence(weights, "weights", "a sequence of matrices W_1, ..., W_L")
         if len(weights) == 0:
             raise ValueError("weights: expected at least one matrix, got none")
         self.weights: tuple[FloatArray, ...] = tuple(
@@ -72,6 +73,7 @@ class Network:
                 )
         self.biases: tuple[FloatArray, ...] | None = None
         if biases is not None:
+            biases = as_sequence(biases, "biases", "a sequence of vectors b_1, ..., b_L or None")
             if len(biases) != len(self.weights):
                 raise ValueError(
                     f"biases: expected one vector per weight matrix ({len(self.weights)}) or None, got {len(biases)}"
@@ -144,11 +146,11 @@ class Network:
     ) -> tuple[FloatArray, FloatArray | None]:
         """Return ``phi(u)`` and, if asked, ``phi'(u)`` of hidden layer ``l`` (counted from 0), each (T, M_{l+1})."""
         phi = self.activations[l]
-        slope = np.empty((len(h), self.weights[l].shape[0]), self.dtype) if derivative else None
         if phi.native is not None:
+            slope = np.empty((len(h), self.weights[l].shape[0]), self.dtype) if derivative else None
             return self._affine(l, h, phi.native, slope, executor), slope
         u = self._affine(l, h, None, None, executor)
-        if slope is None:
+        if not derivative:
             return phi(u), None
         value, slope = phi.evaluate(u, order=1)
         return value, slope
@@ -168,6 +170,4 @@ class Network:
 
     def __repr__(self) -> str:
         names = ", ".join(dict.fromkeys(phi.name for phi in self.activations)) or "none"
-        return (
-            f"Network(widths={self.widths}, activation={names}, biases={self.has_biases}, dtype={self.dtype})"
-        )
+        return f"Network(widths={self.widths}, activation={names}, biases={self.has_biases}, dtype={self.dtype})"

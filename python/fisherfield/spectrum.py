@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import linalg
-from scipy.sparse.linalg import eigsh
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from ._validate import FloatArray
 
 __all__ = ["eigenvalues", "largest_eigenvalues", "squared_frobenius_norm"]
 
 _DENSE_BELOW = 1500  # up to this size LAPACK's reduction is as fast as Lanczos on the stored matrix
+_CHECK = 1e-3  # residual, relative, of the search for repeated eigenvalues; its square is the error of the value
 
 
 def eigenvalues(matrix: FloatArray) -> FloatArray:
@@ -24,10 +25,33 @@ def largest_eigenvalues(matrix: FloatArray, k: int) -> FloatArray:
     k = min(k, n)
     if n <= _DENSE_BELOW or 4 * k > n:
         values = linalg.eigvalsh(matrix, subset_by_index=(n - k, n - 1), check_finite=False)
-    else:
-        start = np.random.default_rng(0).standard_normal(n).astype(matrix.dtype)
-        values = eigsh(matrix, k, which="LA", v0=start, tol=0, return_eigenvectors=False)
-    return np.sort(values)[::-1]
+        return np.ascontiguousarray(values[::-1])
+    return _lanczos(matrix, k)
+
+
+def _lanczos(matrix: FloatArray, k: int) -> FloatArray:
+    """Krylov spaces hold one copy of a repeated eigenvalue: deflate what is found until nothing larger is left."""
+    if not matrix.diagonal().any():  # the zero matrix, on which ARPACK stops
+        return np.zeros(k, matrix.dtype)
+    rng = np.random.default_rng(0)
+    values, vectors = np.empty(0, matrix.dtype), np.empty((len(matrix), 0), matrix.dtype)
+
+    def deflated(x: FloatArray) -> FloatArray:
+        x = x.ravel()
+        return matrix @ x - vectors @ (values * (vectors.T @ x))
+
+    def largest(count: int, tol: float) -> tuple[FloatArray, FloatArray]:
+        operator = LinearOperator(matrix.shape, matvec=deflated, dtype=matrix.dtype)
+        start = rng.standard_normal(len(matrix)).astype(matrix.dtype)
+        pair: tuple[FloatArray, FloatArray] = eigsh(operator, count, which="LA", v0=start, tol=tol)
+        return pair
+
+    while True:
+        more, directions = largest(k, 0)
+        values, vectors = np.append(values, more), np.hstack([vectors, directions])
+        top = np.sort(values)[: -k - 1 : -1]
+        if k == 1 or largest(1, _CHECK)[0][0] <= top[-1]:
+            return np.ascontiguousarray(top)
 
 
 def squared_frobenius_norm(matrix: FloatArray) -> float:

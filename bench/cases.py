@@ -1,0 +1,54 @@
+"""Benchmark cases as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+import fisherfield as ff
+
+
+@dataclass(frozen=True)
+class GramCase:
+    """The dual matrix of one network on T unit Gaussian inputs."""
+
+    widths: tuple[int, ...]
+    num_samples: int
+    dtype: str
+    goal: float | None = None  # time over the flop bound at the machine's own GEMM rate
+    activation: str = "tanh"
+
+    @property
+    def name(self) -> str:
+        return f"{'-'.join(map(str, self.widths))} T={self.num_samples} {self.dtype}"
+
+    def network(self) -> ff.Network:
+        arch = ff.MLP(self.widths, self.activation, weight_var=3.0, bias_var=0.64)
+        return arch.sample(seed=0, dtype=self.dtype)
+
+    def inputs(self) -> np.ndarray:
+        rng = np.random.default_rng(1)
+        return rng.standard_normal((self.num_samples, self.widths[0])).astype(self.dtype)
+
+    def flops(self) -> float:
+        """Lower bound: the Gram matrix as symmetric products, forward and backward passes.
+
+        sum_l (R^2 T^2 M_l + T^2 M_{l-1}) + 2 T sum_l M_l M_{l-1} + 2 R T sum_{1 < l < L} M_l M_{l-1}; the first
+        backward step, from the identity seeds, is elementwise.
+        """
+        M, T, R = self.widths, self.num_samples, self.widths[-1]
+        layers = range(1, len(M))
+        gram = sum(R**2 * T**2 * M[l] + T**2 * M[l - 1] for l in layers)
+        forward = 2 * T * sum(M[l] * M[l - 1] for l in layers)
+        backward = 2 * R * T * sum(M[l] * M[l - 1] for l in layers if 1 < l < len(M) - 1)
+        return float(gram + forward + backward)
+
+
+SHAPES = [
+    ((1000, 1000, 1000, 1), 100, None),
+    ((1000, 1000, 1000, 1000, 10), 100, 1.3),
+    ((784, 512, 512, 512, 10), 1000, 1.3),
+    ((784, 1024, 1024, 1024, 1), 5000, 1.3),
+]
+GRAM = [GramCase(widths, T, dtype, goal) for widths, T, goal in SHAPES for dtype in ("float32", "float64")]

@@ -1,0 +1,51 @@
+"""Other libraries on the same Gram matrix, each used where it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+
+import numpy as np
+
+import fisherfield as ff
+
+Baseline = Callable[[], np.ndarray]
+
+
+def torch_func(net: ff.Network, X: np.ndarray) -> Baseline:
+    """The recipe of PyTorch's neural-tangent-kernel tutorial: vmap(jacrev), one contraction per parameter tensor."""
+    import torch
+    from torch.func import functional_call, jacrev, vmap
+
+    layers: list[torch.nn.Module] = []
+    for l, W in enumerate(net.weights):
+        layers.append(torch.nn.Linear(W.shape[1], W.shape[0], dtype=getattr(torch, str(X.dtype))))
+        if l < net.depth - 1:
+            layers.append(torch.nn.Tanh())
+    model = torch.nn.Sequential(*layers)
+    with torch.no_grad():
+        for layer, W, b in zip(model[::2], net.weights, net.biases, strict=True):
+            layer.weight.copy_(torch.from_numpy(W))
+            layer.bias.copy_(torch.from_numpy(b))
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    inputs = torch.from_numpy(X)
+
+    def single(params: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        return functional_call(model, params, (x.unsqueeze(0),)).squeeze(0)
+
+    def dual() -> np.ndarray:
+        jacobian = vmap(jacrev(single), (None, 0))(parameters, inputs)
+        T, R = len(X), net.num_outputs
+        rows = (j.flatten(2).transpose(0, 1).reshape(R * T, -1) for j in jacobian.values())
+        return (sum(j @ j.T for j in rows) / T).numpy()
+
+    return dual
+
+
+def available(net: ff.Network, X: np.ndarray) -> dict[str, Baseline]:
+    """Peers that are installed and whose explicit Jacobian, which they form, fits 4 GB."""
+    jacobian_bytes = net.num_outputs * len(X) * net.num_parameters * X.itemsize
+    peers: dict[str, Baseline] = {}
+    if importlib.util.find_spec("torch") and jacobian_bytes < 4e9:
+        peers["torch.func"] = torch_func(net, X)
+    return peers

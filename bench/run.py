@@ -1,0 +1,228 @@
+"""Run the benchmarks: ``python bench/run.py [gram] [theory] [activations] [memory] [--json FILE] [--rounds N]``.
+
+Every case asserts the answer before anything is timed. The contestants of a case, and the machine's own matrix product,
+take turns within each round; medians over the rounds are reported. Measure on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import fisherfield as ff
+
+import cases
+import machine
+import numpy_gram
+import peers
+
+Contestants = dict[str, Callable[[], object]]
+
+
+def interleave(contestants: Contestants, rounds: int) -> dict[str, float]:
+    """Median seconds of each contestant; one unmeasured call warms each up."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for measured in range(-1, rounds):
+        for name, call in contestants.items():
+            start = time.perf_counter()
+            call()
+            if measured >= 0:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def gram(rounds: int) -> list[dict[str, object]]:
+    print(
+        f"\n{'dual Gram matrix':46s} {'ours':>9s} {'NumPy':>9s} {'x NumPy':>8s}"
+        f" {'GEMM':>9s} {'bound':>9s} {'x bound':>8s}"
+    )
+    rows = []
+    for case in cases.GRAM:
+        net, X = case.network(), case.inputs()
+        tolerance = 1e-12 if case.dtype == "float64" else 1e-5
+        rivals = peers.available(net, X)
+        ours, reference = ff.Fisher(net, X).dual(), numpy_gram.dual(net, X)
+        for name, answer in {"numpy": reference, **{n: call() for n, call in rivals.items()}}.items():
+            error = np.abs(ours - answer).max() / np.abs(reference).max()
+            assert error < tolerance, f"{case.name}: {name} differs by {error:.1e}"
+        del ours, reference
+        gemm = machine.Gemm(case.dtype)
+        contestants: Contestants = {
+            "ours": lambda net=net, X=X: ff.Fisher(net, X).dual(),
+            "numpy": lambda net=net, X=X: numpy_gram.dual(net, X),
+            "gemm": gemm,
+            **rivals,
+        }
+        large = case.flops() > 2e10
+        seconds = interleave(contestants, rounds if large else 5 * rounds)
+        rate = gemm.flops / seconds["gemm"]
+        bound = case.flops() / rate
+        row = {
+            "case": case.name,
+            "seconds": seconds,
+            "gemm_gflops": rate / 1e9,
+            "bound_seconds": bound,
+            "over_bound": seconds["ours"] / bound,
+            "over_numpy": seconds["ours"] / seconds["numpy"],
+            "goal_over_bound": case.goal,
+        }
+        rows.append(row)
+        print(
+            f"{case.name:46s} {seconds['ours'] * 1e3:7.1f}ms {seconds['numpy'] * 1e3:7.1f}ms {row['over_numpy']:8.2f}"
+            f" {rate / 1e9:6.0f}GF/s {bound * 1e3:7.1f}ms {row['over_bound']:8.2f}"
+            + "".join(f"  {name} {seconds[name] * 1e3:.0f}ms" for name in rivals),
+            flush=True,
+        )
+    return rows
+
+
+def theory(rounds: int) -> list[dict[str, object]]:
+    """Predicted dual matrix of 500 real inputs (digits, unequal norms), L = 4."""
+    from sklearn.datasets import load_digits
+
+    X = load_digits().data[:500]
+    X = (X - X.mean()) / X.std()
+    rows = []
+    print(f"\n{'pairwise theory, 500 digits, L=4':46s} {'ours':>9s}")
+    for activation, weight_var, bias_var in (("tanh", 3.0, 0.64), ("erf", 3.0, 0.64), ("relu", 2.0, 0.1)):
+        arch = ff.MLP((64, 500, 500, 500, 1), activation, weight_var, bias_var)
+        if activation == "tanh":
+            # An independent route: tensor-product quadrature of every pair, on a sample of pairs.
+            assert_pairs(arch, X)
+        seconds = interleave({"ours": lambda arch=arch: ff.mean_field(arch, X).dual()}, 3 * rounds)
+        rows.append({"case": f"pairwise {activation}", "seconds": seconds})
+        print(f"{activation:46s} {seconds['ours'] * 1e3:7.1f}ms", flush=True)
+    arch = ff.MLP((1000, 1000, 1000, 1), "tanh", 3.0, 0.64)
+    seconds = interleave({"ours": lambda: ff.mean_field(arch, 100).statistics}, 20 * rounds)
+    rows.append({"case": "statistics tanh L=3", "seconds": seconds})
+    print(f"{'statistics, unit Gaussian inputs, tanh L=3':46s} {seconds['ours'] * 1e6:7.0f}us", flush=True)
+    return rows
+
+
+def assert_pairs(arch: ff.MLP, X: np.ndarray, pairs: int = 40) -> None:
+    """Compare with the recursion of FORMULAS 1.9 by a 2-D trapezoidal rule of 401 points, for random pairs."""
+    z = np.linspace(-10, 10, 401)
+    w = np.exp(-(z**2) / 2)
+    w /= w.sum()
+
+    def moments(a: float, b: float, c: float) -> tuple[float, float]:
+        rho = b / np.sqrt(a * c)
+        u = np.sqrt(a) * z[:, None] + 0 * z
+        v = np.sqrt(c) * (rho * z[:, None] + np.sqrt(max(1 - rho**2, 0.0)) * z)
+        f, g = np.tanh(u), np.tanh(v)
+        return float(w @ (f * g) @ w), float(w @ ((1 - f**2) * (1 - g**2)) @ w)
+
+    predicted = ff.mean_field(arch, X).dual()
+    rng = np.random.default_rng(0)
+    for s, t in rng.integers(0, len(X), (pairs, 2)):
+        h = [X[s] @ X[s] / X.shape[1], X[s] @ X[t] / X.shape[1], X[t] @ X[t] / X.shape[1]]
+        hats, slopes = [h[1]], []
+        for l in range(arch.depth - 1):
+            a, b, c = (arch.weight_vars[l] * x + arch.bias_vars[l] for x in h)
+            value, slope = moments(a, b, c)
+            h = [moments(a, a, a)[0], value, moments(c, c, c)[0]]
+            hats.append(value)
+            slopes.append(slope)
+        tilde, K = 1.0, 0.0
+        for l in range(arch.depth - 1, -1, -1):
+            K += arch.widths[l] * tilde * hats[l]
+            if l > 0:
+                tilde *= arch.weight_vars[l] * slopes[l - 1]
+        error = abs(predicted[s, t] * len(X) - K) / predicted[s, s] / len(X)
+        assert error < 1e-10, f"pair {s}, {t}: error {error:.1e}"
+
+
+def activations(rounds: int) -> list[dict[str, object]]:
+    """Share of the activation (value and derivative) in one forward layer of width 1000, one thread."""
+    from fisherfield._native import kernels
+
+    rows = []
+    print(f"\n{'activation in a forward layer, width 1000':46s} {'share':>9s}")
+    for dtype in ("float32", "float64"):
+        rng = np.random.default_rng(0)
+        h = rng.standard_normal((480, 1000)).astype(dtype)
+        W = (rng.standard_normal((1000, 1000)) / 30).astype(dtype)
+        out, slope = np.empty((480, 1000), dtype), np.empty((480, 1000), dtype)
+        for name in ff.activations.available():
+            phi = ff.activations.get(name).native
+
+            def layer(phi: object, h=h, W=W, out=out, slope=slope) -> None:
+                kernels.layer_forward(h, W, None, phi, out, slope, 0, len(W))
+
+            layer(phi)
+            value, _ = ff.activations.get(name).evaluate(h @ W.T)
+            tolerance = 1e-10 if dtype == "float64" else 1e-3
+            assert np.abs(out - value).max() < tolerance, name
+            seconds = interleave({"with": lambda: layer(phi), "without": lambda: layer(None)}, 3 * rounds)  # noqa: B023
+            share = 1 - seconds["without"] / seconds["with"]
+            rows.append({"case": f"{name} {dtype}", "seconds": seconds, "share": share})
+            print(f"{name + ' ' + dtype:46s} {100 * share:8.1f}%", flush=True)
+    return rows
+
+
+MEMORY_SCRIPT = """
+import resource, sys
+import numpy as np
+import fisherfield as ff
+widths, T = tuple(map(int, sys.argv[1].split("-"))), int(sys.argv[2])
+net = ff.MLP(widths, "tanh", 3.0, 0.64).sample(0, sys.argv[3])
+X = np.random.default_rng(0).standard_normal((T, widths[0])).astype(sys.argv[3])
+fim = ff.Fisher(net, X)
+ff.Fisher(net, X[:4]).dual()
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = peak()
+dual = fim.dual()
+factors = sum(layer.A.nbytes + layer.B.nbytes for layer in fim.factors) - X.nbytes
+print(peak() - before, dual.nbytes, factors)
+"""
+
+
+def memory(rounds: int) -> list[dict[str, object]]:
+    """Peak memory of ``dual()`` above answer and factors, each case in a process of its own."""
+    rows = []
+    print(f"\n{'peak memory of dual()':46s} {'peak':>9s} {'answer':>9s} {'factors':>9s} {'rest':>9s}")
+    for case in cases.GRAM:
+        if case.num_samples < 1000:
+            continue
+        arguments = ["-".join(map(str, case.widths)), str(case.num_samples), case.dtype]
+        text = subprocess.run(
+            [sys.executable, "-c", MEMORY_SCRIPT, *arguments], capture_output=True, check=True, text=True
+        )
+        peak, answer, factors = (int(x) / 1e6 for x in text.stdout.split())
+        rows.append({"case": case.name, "peak_MB": peak, "answer_MB": answer, "factors_MB": factors})
+        print(
+            f"{case.name:46s} {peak:7.0f}MB {answer:7.0f}MB {factors:7.0f}MB {peak - answer - factors:7.0f}MB",
+            flush=True,
+        )
+    return rows
+
+
+SUITES = {"gram": gram, "theory": theory, "activations": activations, "memory": memory}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", nargs="*", choices=[*SUITES, []], help="what to run (default: everything)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of the large cases; small ones take more")
+    parser.add_argument("--json", type=Path, help="write machine facts and results to this file")
+    arguments = parser.parse_args()
+    results: dict[str, object] = {"machine": machine.facts()}
+    print(json.dumps(results["machine"]))
+    for name in arguments.suite or SUITES:
+        results[name] = SUITES[name](arguments.rounds)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

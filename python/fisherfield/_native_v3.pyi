@@ -1,0 +1,1 @@
+from ._native_generic import *  # noqa: F403

@@ -1,0 +1,465 @@
+"""The command line: reads options, calls the library, prints tables or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from . import activations, data, plot, report
+from ._config import config_text, show_config, version
+from ._validate import FloatArray, non_negative
+from .architecture import MLP
+from .experiments import SpectrumComparison, compare
+from .theory import MeanField, mean_field
+
+__all__ = ["main"]
+
+_PICTURE = "fisherfield-spectrum.png"
+_HIDDEN_AND_OUTPUT = (1000, 1000, 1)  # the widths of Figure 1 of Karakida, Akaho, Amari (2019)
+_GAUSSIAN_DIMENSION = 1000
+_CENTERED = "note: kappa_2 = 0, a centred network: fluctuations outside the theory decide the maximum."
+
+
+Answer = tuple[str, dict[str, Any]]  # what a command prints, and the same as a record for --json
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0, 2 for errors of use, 130 when interrupted."""
+    options = _parser().parse_args(argv)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
+            text, record = options.run(options)
+        if options.json:
+            record = {"fisherfield": version(), "command": options.command, **record}
+            text = json.dumps(report.plain(record), indent=2, allow_nan=False)
+        print(text, flush=True)
+    except KeyboardInterrupt:
+        print("fisherfield: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of the pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
+        print(f"fisherfield: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    print(f"fisherfield: warning: {message}", file=sys.stderr)
+
+
+# --- options ------------------------------------------------------------------------------------------------
+
+
+def _list_of(kind: Callable[[str], Any], what: str) -> Callable[[str], tuple[Any, ...]]:
+    def parse(text: str) -> tuple[Any, ...]:
+        try:
+            return tuple(kind(entry) for entry in text.split(","))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"expected {what}, got {text!r}") from error
+
+    return parse
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    """``10`` means 0 to 9; a comma makes a list: ``3,7`` or ``3,``."""
+    try:
+        numbers = tuple(int(entry) for entry in text.split(",") if entry)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"expected a count such as 10 or a list such as 3,7, got {text!r}"
+        ) from error
+    if not numbers:
+        raise argparse.ArgumentTypeError("expected a count such as 10 or a list such as 3,7, got nothing")
+    return numbers if "," in text else tuple(range(numbers[0]))
+
+
+def _one_or_all(values: tuple[Any, ...]) -> Any:
+    return values[0] if len(values) == 1 else values
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="fisherfield",
+        description="The Fisher information matrix of deep networks: mean-field theory beside measurement.",
+    )
+    parser.add_argument("--version", action="version", version=f"fisherfield {version()}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace], Answer], summary: str, example: str
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=f"example: fisherfield {name} {example}",
+        )
+        sub.set_defaults(run=run, command=name)
+        sub.add_argument("--json", action="store_true", help="print JSON instead of tables")
+        return sub
+
+    spectrum = command(
+        "spectrum",
+        _spectrum,
+        "eigenvalue statistics, theory beside sampled networks, and a histogram of the eigenvalues",
+        "--data digits --widths 64,500,500,10 --samples 300 --output digits.svg",
+    )
+    _add_ensemble_options(spectrum)
+    _add_measurement_options(spectrum)
+    spectrum.add_argument(
+        "--output", metavar="PICTURE", help=f"file of the picture, .png, .svg or .pdf (default: {_PICTURE})"
+    )
+    spectrum.add_argument("--no-picture", action="store_true", help="write no picture")
+
+    theory = command(
+        "theory",
+        _theory,
+        "predictions of mean-field theory, without sampling a network",
+        "--activation relu --weight-var 2 --bias-var 0.1 --widths 500,500,500,500,10",
+    )
+    _add_ensemble_options(theory)
+    theory.add_argument("--seed", type=int, default=0, help="draws the samples of --data (default: 0)")
+
+    rate = command(
+        "learning-rate",
+        _learning_rate,
+        "critical learning rate of gradient descent with momentum, from theory and from sampled networks",
+        "--momentum 0.9 --widths 500,500,500,1",
+    )
+    _add_ensemble_options(rate)
+    _add_measurement_options(rate)
+
+    command("info", _info, "versions, instruction set, threads, BLAS and CUDA", "--json")
+    return parser
+
+
+def _add_ensemble_options(parser: argparse.ArgumentParser) -> None:
+    network = parser.add_argument_group("network")
+    network.add_argument(
+        "--widths",
+        type=_list_of(int, "integers such as 784,500,500,10"),
+        metavar="M0,M1,...,C",
+        help="input dimension, hidden widths, number of outputs (default: 1000,1000,1000,1; with --data the "
+        "first is the dimension of the data)",
+    )
+    network.add_argument(
+        "--activation",
+        type=_list_of(str, "names"),
+        default=("tanh",),
+        metavar="NAME[,NAME...]",
+        help=f"one name, or one per hidden layer, of {', '.join(activations.available())} (default: tanh)",
+    )
+    variances = _list_of(float, "a number, or one number per layer such as 2,2,1")
+    network.add_argument(
+        "--weight-var",
+        type=variances,
+        default=(3.0,),
+        metavar="V[,V...]",
+        help="sigma_w^2: weights have variance sigma_w^2 / fan-in; one, or one per layer (default: 3)",
+    )
+    network.add_argument(
+        "--bias-var",
+        type=variances,
+        default=(0.64,),
+        metavar="V[,V...]",
+        help="sigma_b^2, one or one per layer (default: 0.64)",
+    )
+    network.add_argument("--no-bias", action="store_true", help="networks without biases")
+    network.add_argument(
+        "--init", default="gaussian", help="law of the weights: gaussian or orthogonal (default: gaussian)"
+    )
+    network.add_argument(
+        "--momentum", type=float, default=0.0, metavar="MU", help="of the critical learning rate (default: 0)"
+    )
+    inputs = parser.add_argument_group("inputs")
+    inputs.add_argument(
+        "-T",
+        "--samples",
+        type=int,
+        default=100,
+        metavar="T",
+        help="number of samples; of --data, drawn without replacement (default: 100)",
+    )
+    inputs.add_argument(
+        "--data",
+        default="gaussian",
+        metavar="SOURCE",
+        help="gaussian, digits, fashion-mnist, or a .npy, .npz or .csv file of samples (default: gaussian)",
+    )
+    inputs.add_argument("--data-dir", metavar="FOLDER", help="folder of the IDX files of fashion-mnist")
+    inputs.add_argument(
+        "--no-standardize",
+        action="store_true",
+        help="take --data as stored; otherwise all entries are shifted and scaled to mean 0 and variance 1",
+    )
+
+
+def _add_measurement_options(parser: argparse.ArgumentParser) -> None:
+    measurement = parser.add_argument_group("measurement")
+    measurement.add_argument(
+        "--seeds",
+        type=_seeds,
+        default=tuple(range(10)),
+        metavar="N | S,S,...",
+        help="number of networks, with seeds 0, 1, ..., or a list of seeds (default: 10)",
+    )
+    measurement.add_argument("--dtype", default="float64", help="float64 or float32 (default: float64)")
+    measurement.add_argument("--progress", action="store_true", help="show a progress bar (needs tqdm)")
+
+
+# --- what the options mean ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The inputs of a run: unit Gaussian ones (``X`` is None) or samples of a data set."""
+
+    description: str
+    num_samples: int
+    X: FloatArray | None = None
+    scaling: str = "none"
+
+    @property
+    def argument(self) -> Any:
+        """Second argument of ``mean_field`` and ``compare``."""
+        return self.num_samples if self.X is None else self.X
+
+
+def _read_inputs(options: argparse.Namespace, seed: int) -> _Inputs:
+    if options.data == "gaussian":
+        if options.data_dir is not None:
+            raise ValueError("--data-dir: expected together with --data fashion-mnist")
+        return _Inputs(f"{options.samples} unit Gaussian samples", options.samples)
+    X, description = data.load(options.data, options.data_dir)
+    scaling = "none, values as stored"
+    if not options.no_standardize:
+        X, scaling = data.standardize(X), "all entries to mean 0, variance 1"
+    X = data.draw(X, options.samples, seed)
+    return _Inputs(f"{len(X)} of {description}, drawn with seed {seed}", len(X), X, scaling)
+
+
+def _read_architecture(options: argparse.Namespace, inputs: _Inputs) -> MLP:
+    dimension = _GAUSSIAN_DIMENSION if inputs.X is None else inputs.X.shape[1]
+    widths = options.widths or (dimension, *_HIDDEN_AND_OUTPUT)
+    if inputs.X is not None and widths[0] != dimension:
+        raise ValueError(f"--widths: expected {dimension} first, the dimension of the data, got {widths[0]}")
+    return MLP(
+        widths,
+        _one_or_all(options.activation),
+        _one_or_all(options.weight_var),
+        None if options.no_bias else _one_or_all(options.bias_var),
+        options.init,
+    )
+
+
+def _names(architecture: MLP) -> str:
+    return ",".join(dict.fromkeys(phi.name for phi in architecture.activations))
+
+
+def _widths(architecture: MLP) -> str:
+    return "-".join(map(str, architecture.widths))
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ",".join(f"{value:g}" for value in (values if len(set(values)) > 1 else values[:1]))
+
+
+def _heading(architecture: MLP, inputs: _Inputs) -> str:
+    biases = (
+        f"bias variance {_numbers(architecture.bias_vars)}" if architecture.has_biases else "without biases"
+    )
+    return (
+        f"network   {_names(architecture)}, widths {_widths(architecture)}, "
+        f"{architecture.num_parameters:,} parameters\n"
+        f"ensemble  {architecture.init}, weight variance {_numbers(architecture.weight_vars)}, {biases}\n"
+        f"inputs    {inputs.description}" + (f"\nscaling   {inputs.scaling}" if inputs.X is not None else "")
+    )
+
+
+def _record(architecture: MLP, inputs: _Inputs, options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "network": {
+            "widths": architecture.widths,
+            "activations": [phi.name for phi in architecture.activations],
+            "weight_vars": architecture.weight_vars,
+            "bias_vars": architecture.bias_vars if architecture.has_biases else None,
+            "init": architecture.init,
+            "num_parameters": architecture.num_parameters,
+        },
+        "inputs": {
+            "source": options.data,
+            "num_samples": inputs.num_samples,
+            "description": inputs.description,
+            "scaling": inputs.scaling,
+        },
+        "momentum": options.momentum,
+    }
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+def _measure(options: argparse.Namespace) -> tuple[SpectrumComparison, str, dict[str, Any]]:
+    """Run the comparison; return it with the heading and the record of what was run."""
+    non_negative(options.momentum, "--momentum")
+    inputs = _read_inputs(options, options.seeds[0] if options.seeds else 0)
+    architecture = _read_architecture(options, inputs)
+    found = compare(
+        architecture, inputs.argument, options.seeds, dtype=options.dtype, progress=options.progress
+    )
+    seeds = found.seeds
+    consecutive = seeds == tuple(range(seeds[0], seeds[0] + len(seeds)))
+    named = f"{seeds[0]} to {seeds[-1]}" if consecutive and len(seeds) > 1 else ", ".join(map(str, seeds))
+    plural = "s" if len(seeds) > 1 else ""
+    heading = (
+        f"{_heading(architecture, inputs)}\n"
+        f"measured  {len(seeds)} network{plural}, seed{plural} {named}, {found.dtype}\n"
+    )
+    record = {**_record(architecture, inputs, options), "dtype": found.dtype, "seeds": seeds}
+    return found, heading, record
+
+
+def _legend(found: SpectrumComparison, momentum: float) -> str:
+    lines = [
+        "theory: leading order in the width; refined: with exact parameter counts and bias terms.",
+        "spread: standard deviation over networks; errors: prediction / measured mean - 1.",
+        f"critical rate: largest learning rate of stable gradient descent at momentum mu = {momentum:g}.",
+    ]
+    if found.architecture.num_outputs > 1:
+        lines.append("For C > 1 the theory's maximum is the mean of the C largest eigenvalues (top mean).")
+    if found.theory.is_centered:
+        lines.append(_CENTERED)
+    return "\n".join(lines)
+
+
+def _spectrum(options: argparse.Namespace) -> Answer:
+    path = _picture_path(options)
+    found, heading, record = _measure(options)
+    comparison = found.comparison(options.momentum)
+    text = f"{heading}\n{comparison.text()}\n\n{_legend(found, options.momentum)}"
+    if path is not None:
+        _draw(path, found)
+        text += f"\npicture: {path}"
+    record |= {
+        "rows": comparison.as_dict(),
+        "measured": found.measured,
+        "eigenvalues": found.eigenvalues,
+        "picture": None if path is None else str(path),
+    }
+    return text, record
+
+
+def _picture_path(options: argparse.Namespace) -> Path | None:
+    """Where the picture goes, checked before the work; None with a message where matplotlib is missing."""
+    if options.no_picture:
+        return None
+    try:
+        return plot.check_path(options.output or _PICTURE)
+    except ImportError as error:
+        print(f"fisherfield: no picture: {error}", file=sys.stderr)
+        return None
+
+
+def _draw(path: Path, found: SpectrumComparison) -> None:
+    plot.save_spectrum(
+        path,
+        found.eigenvalues,
+        theory=found.theory.statistics,
+        measured=found.measured,
+        predicted=found.predicted_eigenvalues(),
+        title=f"{_names(found.architecture)}, widths {_widths(found.architecture)}, T = {found.num_samples}",
+    )
+
+
+def _learning_rate(options: argparse.Namespace) -> Answer:
+    found, heading, record = _measure(options)
+    comparison = found.comparison(options.momentum).select("maximum", "critical rate")
+    text = f"{heading}\n{comparison.text()}\n\n{_legend(found, options.momentum)}"
+    return text, {**record, "rows": comparison.as_dict()}
+
+
+def _theory(options: argparse.Namespace) -> Answer:
+    inputs = _read_inputs(options, options.seed)
+    architecture = _read_architecture(options, inputs)
+    theory = mean_field(architecture, inputs.argument)
+    predictions, layers = _prediction_rows(theory, options.momentum), _layer_rows(theory)
+    text = [
+        _heading(architecture, inputs) + "\n",
+        report.table(("quantity", "symbol", "theory", "refined"), predictions, left=2) + "\n",
+        report.table(
+            ("layer l", "qhat^(l-1)", "qhat_st^(l-1)", "q^l", "q_st^l", "qtilde^l", "qtilde_st^l"), layers
+        ),
+    ]
+    if isinstance(theory.inputs, np.ndarray):
+        text.append("means over samples and, for _st, over pairs of samples")
+    if theory.is_centered:
+        text.append(_CENTERED)
+    record = {
+        "statistics": theory.statistics,
+        "refined_statistics": theory.refined_statistics,
+        "critical_learning_rate": theory.critical_learning_rate(options.momentum),
+        **{name: getattr(theory, name) for name in ("alpha", "kappa1", "kappa2", "M", "is_centered")},
+        "fisher_rao_norm": theory.fisher_rao_norm,
+        "fisher_rao_bound": theory.fisher_rao_bound,
+        "bounds_wide_output": theory.bounds_wide_output(),
+        "order_parameters": theory.order_parameters,
+    }
+    return "\n".join(text), {**_record(architecture, inputs, options), **record}
+
+
+def _prediction_rows(theory: MeanField, momentum: float) -> list[tuple[str, ...]]:
+    statistics, refined = theory.statistics, theory.refined_statistics
+    rate = theory.critical_learning_rate(momentum)
+    bounds = theory.bounds_wide_output()
+    rows: list[tuple[str, str, float, float | None]] = [
+        ("mean", "tr F / P", statistics.mean, refined.mean),
+        ("second moment", "tr F^2 / P", statistics.second_moment, refined.second_moment),
+        ("  bound for C = O(M)", "", bounds.second_moment[1], None),
+        ("maximum", "lambda_max", statistics.maximum, refined.maximum),
+        ("  bound for C = O(M)", "", bounds.maximum[1], None),
+        (
+            f"critical rate, mu = {momentum:g}",
+            "2 (1 + mu) / lambda_max",
+            rate,
+            rate * statistics.maximum / refined.maximum,
+        ),
+        ("Fisher-Rao norm", "theta' F theta", theory.fisher_rao_norm, None),
+        ("  published bound", "", theory.fisher_rao_bound, None),
+        ("alpha", "", theory.alpha, None),
+        ("kappa_1", "", theory.kappa1, None),
+        ("kappa_2", "", theory.kappa2, None),
+    ]
+    if theory.arch.num_outputs == 1:
+        rows = [row for row in rows if "C = O(M)" not in row[0]]
+    return [(name, symbol, *(report.format_number(x, 6) for x in values)) for name, symbol, *values in rows]
+
+
+def _layer_rows(theory: MeanField) -> list[tuple[str, ...]]:
+    order = theory.order_parameters
+    columns = (order.qhat, order.qhat_st, order.q, order.q_st, order.qtilde, order.qtilde_st)
+    return [
+        (str(l), *(report.format_number(float(value), 6) for value in values))
+        for l, values in enumerate(zip(*columns, strict=True), 1)
+    ]
+
+
+def _info(options: argparse.Namespace) -> Answer:
+    return config_text(), show_config(as_dict=True)

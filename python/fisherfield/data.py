@@ -1,0 +1,251 @@
+"""Inputs from real data: loaders, standardisation, and drawing of samples.
+
+Every loader returns ``(X, description)``: X of shape (N, M_0), float64, one sample a row, values as stored.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ._validate import FloatArray, as_float_array, as_generator, positive_int
+
+__all__ = ["digits", "draw", "fashion_mnist", "from_file", "load", "standardize"]
+
+PathLike = str | os.PathLike[str]
+
+FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where the Debian package puts it
+_TRAINING_IMAGES = "train-images-idx3-ubyte"
+
+
+def load(source: PathLike, folder: PathLike | None = None) -> tuple[FloatArray, str]:
+    """Load a data set by name, or from a file.
+
+    Parameters
+    ----------
+    source : str or path
+        ``"digits"``, ``"fashion-mnist"``, or a file that :func:`from_file` reads.
+    folder : str or path, optional
+        Folder of the IDX files, for ``"fashion-mnist"`` only.
+
+    Returns
+    -------
+    X : ndarray, shape (N, M_0), float64
+    description : str
+
+    Raises
+    ------
+    ValueError, TypeError, OSError, ImportError
+        If the source is unknown, unreadable or not numeric, or needs a package that is not installed.
+
+    Examples
+    --------
+    >>> from fisherfield import data
+    >>> X, description = data.load("digits")
+    >>> X.shape
+    (1797, 64)
+    """
+    if source == "fashion-mnist":
+        return fashion_mnist(folder)
+    if folder is not None:
+        raise ValueError(
+            f"folder: expected only with 'fashion-mnist', got {os.fspath(folder)!r} with {source!r}"
+        )
+    if source == "digits":
+        return digits()
+    if Path(source).suffix.lower() not in _READERS:
+        raise ValueError(
+            f"data: expected 'digits', 'fashion-mnist' or a file ending in {', '.join(_READERS)}, "
+            f"got {os.fspath(source)!r}"
+        )
+    return from_file(source)
+
+
+def digits() -> tuple[FloatArray, str]:
+    """Return the 1797 handwritten digits of 8 x 8 pixels that scikit-learn carries."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError(
+            "the digits data set needs scikit-learn: pip install 'fisherfield[data]'"
+        ) from error
+    X = as_float_array(load_digits().data, "digits", ndim=2)
+    return X, f"digits ({len(X)} images of 8 x 8 pixels)"
+
+
+def fashion_mnist(folder: PathLike | None = None) -> tuple[FloatArray, str]:
+    """Return the 60000 training images of Fashion-MNIST (or of MNIST, whose files have the same names).
+
+    Parameters
+    ----------
+    folder : str or path, optional
+        Where ``train-images-idx3-ubyte`` lies, compressed (``.gz``) or not. Default: the folder of Debian's
+        package ``dataset-fashion-mnist``.
+    """
+    root = FASHION_MNIST_FOLDER if folder is None else Path(folder)
+    for path in (root / f"{_TRAINING_IMAGES}.gz", root / _TRAINING_IMAGES):
+        if path.exists():
+            images = _read_idx(path)
+            rows, columns = images.shape[1:]
+            label = "Fashion-MNIST" if folder is None else path.name
+            return _flatten(images, path), f"{label} ({len(images)} images of {rows} x {columns} pixels)"
+    raise FileNotFoundError(
+        f"fashion-mnist: expected {_TRAINING_IMAGES}.gz (or the same without .gz) in {root}; install "
+        "Debian's package (apt-get install dataset-fashion-mnist), or name the folder (--data-dir, folder=)"
+    )
+
+
+def from_file(path: PathLike) -> tuple[FloatArray, str]:
+    """Read samples from a ``.npy``, ``.npz`` or ``.csv`` file.
+
+    Real, integer and boolean entries become float64. An array of more than two dimensions is read as N
+    samples that are flattened. An ``.npz`` file must hold a single array or one called ``X``; a ``.csv``
+    file has comma-separated numbers, one sample a line, optionally below one line of names.
+    """
+    file = Path(path)
+    reader = _READERS.get(file.suffix.lower())
+    if reader is None:
+        raise ValueError(f"data: expected a file ending in {', '.join(_READERS)}, got {file.name!r}")
+    if not file.is_file():
+        raise FileNotFoundError(f"data: no such file: {file}")
+    X = _flatten(reader(file), file)
+    return X, f"{file.name} ({len(X)} samples)"
+
+
+def standardize(X: FloatArray) -> FloatArray:
+    """Shift and scale all entries by one mean and one standard deviation, to mean 0 and variance 1.
+
+    The theory's unit inputs have ``|x|^2 / M_0 = 1``; this gives that value on average over the samples and
+    keeps the geometry of the data, constant columns (image borders) included.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fisherfield import data
+    >>> X = data.standardize(np.array([[1.0, 2.0], [3.0, 6.0]]))
+    >>> float(abs(X.mean())) < 1e-15, round(float(X.var()), 12)
+    (True, 1.0)
+    """
+    centred = X - np.mean(X, dtype=np.float64)
+    scale = math.sqrt(float(np.vdot(centred, centred)) / centred.size)
+    if scale == 0:
+        raise ValueError(
+            f"X: expected entries that differ, to scale them to variance 1, got {X.size} times {X.flat[0]}"
+        )
+    centred /= scale
+    return np.asarray(centred, dtype=X.dtype)
+
+
+def draw(X: FloatArray, num_samples: int, seed: int | np.random.Generator | None = None) -> FloatArray:
+    """Draw rows of X without replacement.
+
+    Parameters
+    ----------
+    X : array, shape (N, M_0)
+    num_samples : int
+        T, at most N.
+    seed : int, numpy.random.Generator or None
+
+    Returns
+    -------
+    array, shape (T, M_0)
+    """
+    count = positive_int(num_samples, "num_samples")
+    if count > len(X):
+        raise ValueError(
+            f"num_samples: expected at most {len(X)}, the samples in the data, got {count}; ask for fewer"
+        )
+    return X[as_generator(seed).choice(len(X), count, replace=False)]
+
+
+# --- file formats -------------------------------------------------------------------------------------------
+
+
+def _read_numpy(path: Path) -> Any:
+    try:
+        with path.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            return loaded if isinstance(loaded, np.ndarray) else loaded[_only_name(loaded.files)]
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path.name}: cannot be read as a NumPy file of numbers: {error}") from error
+
+
+def _only_name(names: list[str]) -> str:
+    if "X" in names:
+        return "X"
+    if len(names) != 1:
+        raise ValueError(f"expected a single array or one called 'X', got {', '.join(names) or 'none'}")
+    return names[0]
+
+
+def _read_csv(path: Path) -> FloatArray:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name}: expected text, got bytes that are not UTF-8: {error}") from error
+    rows = [(number, line.split(",")) for number, line in enumerate(lines, 1) if line.strip()]
+    if rows and not any(map(_is_number, rows[0][1])):
+        rows = rows[1:]  # column names
+    if not rows:
+        raise ValueError(f"{path.name}: expected at least one line of comma-separated numbers, got none")
+    columns = len(rows[0][1])
+    X = np.empty((len(rows), columns))
+    for sample, (number, fields) in enumerate(rows):
+        if len(fields) != columns:
+            raise ValueError(
+                f"{path.name}, line {number}: expected {columns} numbers like the first, got {len(fields)}"
+            )
+        try:
+            X[sample] = fields
+        except ValueError as error:
+            bad = next(field for field in fields if not _is_number(field))
+            raise ValueError(f"{path.name}, line {number}: expected numbers, got {bad.strip()!r}") from error
+    return X
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_idx(path: Path) -> Any:
+    """Read images: two zero bytes, type 8 (unsigned byte), the number of axes, big-endian sizes, pixels."""
+    opener: Any = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as stream:
+            content = stream.read()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path.name}: a damaged gzip file: {error}") from error
+    if content[:4] != b"\x00\x00\x08\x03":
+        raise ValueError(
+            f"{path.name}: expected an IDX file of images, got one that starts with {content[:4]!r}"
+        )
+    shape = np.frombuffer(content, dtype=">u4", count=3, offset=4).astype(int)
+    pixels = np.frombuffer(content, dtype=np.uint8, offset=16)
+    if pixels.size != math.prod(shape):
+        raise ValueError(
+            f"{path.name}: expected {math.prod(shape)} pixels, shape {shape.tolist()}, got {pixels.size}"
+        )
+    return pixels.reshape(shape)
+
+
+_READERS: dict[str, Callable[[Path], Any]] = {".npy": _read_numpy, ".npz": _read_numpy, ".csv": _read_csv}
+
+
+def _flatten(array: Any, path: Path) -> FloatArray:
+    """Return samples as float64 rows, checked for shape and finiteness."""
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{path.name}: expected real numbers, got dtype {array.dtype}")
+    rows = array.reshape(len(array), -1) if array.ndim > 2 and array.size else array
+    return as_float_array(rows.astype(np.float64), path.name, ndim=2)

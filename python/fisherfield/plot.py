@@ -1,0 +1,193 @@
+"""Pictures. A drawing function draws into ``ax`` (without one, into a new figure) and returns the axes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._validate import FloatArray, as_float_array, positive_int
+from .statistics import FisherStatistics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["check_path", "save_spectrum", "spectrum"]
+
+# Shade and shape carry the meaning; colour only adds to it, so that print in grey loses nothing.
+_FIGURE: dict[str, Any] = {"figsize": (6.4, 4.0), "layout": "constrained"}
+_BARS: dict[str, Any] = {"color": "0.82", "edgecolor": "0.55", "linewidth": 0.5}
+_PREDICTED: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.2, "baseline": None}
+_THEORY: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.4, "linestyle": (0, (5, 1.5))}
+_MEASURED: dict[str, Any] = {
+    "color": "black",
+    "linestyle": "none",
+    "marker": "v",
+    "markersize": 6,
+    "clip_on": False,
+}
+
+
+def _require_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError("pictures need matplotlib: pip install 'fisherfield[plot]'") from error
+
+
+def check_path(path: str | os.PathLike[str]) -> Path:
+    """Return ``path`` if a picture can be written there: the folder exists, matplotlib knows the ending."""
+    _require_matplotlib()
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    target = Path(path)
+    known = sorted(FigureCanvasBase.filetypes)
+    if target.suffix.removeprefix(".").lower() not in known:
+        raise ValueError(f"output: expected a file ending in one of {', '.join(known)}, got {str(path)!r}")
+    if not target.absolute().parent.is_dir():
+        raise FileNotFoundError(f"output: no such folder: {target.parent}")
+    return target
+
+
+def save_spectrum(path: str | os.PathLike[str], eigenvalues: npt.ArrayLike, **options: Any) -> Path:
+    """Write the picture of :func:`spectrum`, with the same options, to a file; needs no display."""
+    target = check_path(path)
+    from matplotlib.figure import Figure
+
+    figure = Figure(**_FIGURE)
+    spectrum(eigenvalues, ax=figure.subplots(), **options)
+    figure.savefig(target, dpi=160)
+    return target
+
+
+def spectrum(
+    eigenvalues: npt.ArrayLike,
+    *,
+    theory: FisherStatistics | None = None,
+    measured: Sequence[FisherStatistics] = (),
+    predicted: npt.ArrayLike | None = None,
+    bins: int = 60,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    r"""Draw a histogram of the nonzero eigenvalues on logarithmic axes, with mean and maximum marked.
+
+    The mean is that over all P eigenvalues. Most of them are zero, so it lies far to the left of the bars.
+
+    Parameters
+    ----------
+    eigenvalues : array, shape (K,) or (S, K)
+        Eigenvalues of one network or of S; bars count them per network.
+    theory : FisherStatistics, optional
+        Predicted mean and maximum: dashed lines.
+    measured : sequence of FisherStatistics
+        One per network; their mean and maximum, averaged over networks: filled triangles. For C > 1 the mean
+        of the C largest eigenvalues too: an open triangle.
+    predicted : array, shape (K,), optional
+        Predicted eigenvalues, drawn as the outline of their histogram.
+    bins : int
+        Number of bins, equally wide on the logarithmic axis.
+    title : str, optional
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``eigenvalues`` has no positive entry, or is not a finite float array.
+    ImportError
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fisherfield import plot
+    >>> ax = plot.spectrum(np.geomspace(1.0, 100.0, 50))  # doctest: +SKIP
+    """
+    _require_matplotlib()
+    values = np.atleast_2d(np.asarray(eigenvalues))
+    values = as_float_array(values, "eigenvalues", ndim=2)
+    networks = len(values)
+    positive = _nonzero(values, "eigenvalues")
+    outline = None if predicted is None else _nonzero(np.asarray(predicted), "predicted")
+    edges = _log_edges(
+        positive if outline is None else np.append(positive, outline), positive_int(bins, "bins")
+    )
+    if ax is None:
+        from matplotlib import pyplot
+
+        ax = pyplot.subplots(**_FIGURE)[1]
+    weights = np.full(positive.shape, 1 / networks)
+    ax.hist(positive, edges.tolist(), weights=weights, label="eigenvalues, measured", **_BARS)
+    if outline is not None:
+        counts = np.histogram(outline, edges)[0]
+        ax.stairs(counts, edges, label="eigenvalues, theory", **_PREDICTED)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_ylim(0.5 / networks, None)
+    _mark_theory(ax, theory)
+    _mark_measured(ax, measured)
+    ax.set_xlabel(r"eigenvalue $\lambda$ of $F$" + _count_note(theory))
+    ax.set_ylabel("eigenvalues per network" if networks > 1 else "eigenvalues")
+    ax.spines[["top", "right"]].set_visible(False)
+    if title:
+        ax.set_title(title, fontsize="medium", loc="left", pad=12)
+    if theory or measured or outline is not None:
+        ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)
+    return ax
+
+
+def _nonzero(values: FloatArray, name: str) -> FloatArray:
+    """Eigenvalues above the rounding error of a symmetric eigenvalue solver."""
+    floor = values.max() * values.shape[-1] * np.finfo(values.dtype).eps
+    positive: FloatArray = values[values > max(floor, 0.0)]
+    if positive.size == 0:
+        raise ValueError(
+            f"{name}: expected at least one positive eigenvalue, got a maximum of {values.max()}"
+        )
+    return positive
+
+
+def _log_edges(values: FloatArray, bins: int) -> FloatArray:
+    edges: FloatArray = np.geomspace(float(values.min()) / 1.05, float(values.max()) * 1.05, bins + 1)
+    return edges
+
+
+def _count_note(theory: FisherStatistics | None) -> str:
+    """Why the mean lies where no eigenvalue does."""
+    if theory is None:
+        return ""
+    nonzero = min(theory.num_parameters, theory.num_outputs * theory.num_samples)
+    return f"\n(at most {nonzero:,} of P = {theory.num_parameters:,} are not zero; the mean is over all)"
+
+
+def _mark_theory(ax: Any, theory: FisherStatistics | None) -> None:
+    """Lines at the predicted mean and maximum."""
+    if theory is None:
+        return
+    ax.axvline(theory.mean, label="mean and maximum, theory", **_THEORY)
+    ax.axvline(theory.maximum, **_THEORY)
+
+
+def _mark_measured(ax: Any, measured: Sequence[FisherStatistics]) -> None:
+    """Markers on the upper edge at the measured statistics, averaged over networks."""
+    if not measured:
+        return
+
+    def mark(fields: Sequence[str], label: str, **style: Any) -> None:
+        values = [np.mean([getattr(statistics, field) for statistics in measured]) for field in fields]
+        ax.plot(
+            values, [1.0] * len(values), transform=ax.get_xaxis_transform(), label=label, **_MEASURED, **style
+        )
+
+    mark(("mean", "maximum"), "mean and maximum, measured")
+    outputs = measured[0].num_outputs
+    if outputs > 1:
+        mark(("top_mean",), f"mean of the {outputs} largest, measured", markerfacecolor="white")

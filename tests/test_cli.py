@@ -1,0 +1,344 @@
+import json
+import os
+import re
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+import fisherfield as ff
+from fisherfield import cli, report
+from fisherfield.experiments import compare
+
+SMALL = ["--widths", "40,50,60,2", "--samples", "15", "--seeds", "3"]
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run(capsys, *arguments):
+    code = cli.main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def record(capsys, *arguments):
+    code, out, err = run(capsys, *arguments, "--json")
+    assert (code, err) == (0, "")
+    return json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+# --- compare ------------------------------------------------------------------------------------------------
+
+
+def test_compare_is_what_a_user_would_compute():
+    arch = ff.MLP((30, 40, 50, 2), "relu", 2.0, 0.1)
+    found = compare(arch, 12, seeds=(4, 9))
+    for seed, statistics, eigenvalues in zip(found.seeds, found.measured, found.eigenvalues, strict=True):
+        rng = np.random.default_rng(seed)
+        net = arch.sample(rng)
+        fim = ff.Fisher(net, rng.standard_normal((12, 30)))
+        np.testing.assert_array_equal(eigenvalues, fim.eigenvalues())
+        assert statistics == fim.statistics()
+        np.testing.assert_array_equal(net.weights[0], arch.sample(seed=seed).weights[0])
+    table = found.comparison(momentum=0.5)
+    theory = ff.mean_field(arch, 12)
+    assert table["top mean"].theory == theory.statistics.top_mean
+    assert table["maximum"].refined == theory.refined_statistics.maximum
+    assert table["critical rate"].theory == pytest.approx(theory.critical_learning_rate(0.5), rel=1e-14)
+    assert table["critical rate"].measured == tuple(3 / s.maximum for s in found.measured)
+    assert table["mean"].spread == pytest.approx(np.std([s.mean for s in found.measured], ddof=1))
+    assert table["mean"].relative_error == pytest.approx(
+        theory.statistics.mean / np.mean([s.mean for s in found.measured]) - 1
+    )
+
+
+def test_compare_on_data_uses_the_pairwise_theory():
+    arch = ff.MLP((30, 40, 50, 1), "tanh", 3.0, 0.64)
+    X = 1.5 * np.random.default_rng(0).standard_normal((12, 30))
+    found = compare(arch, X, seeds=(0,), dtype="float32")
+    theory = ff.mean_field(arch, X)
+    assert found.dtype == "float32"
+    assert found.eigenvalues.dtype == np.float32
+    assert found.theory.statistics == theory.statistics
+    assert found.comparison()["mean"].spread is None
+    np.testing.assert_allclose(
+        found.predicted_eigenvalues(), np.linalg.eigvalsh(theory.dual())[::-1], rtol=1e-10
+    )
+    fim = ff.Fisher(arch.sample(seed=0, dtype="float32"), X.astype(np.float32))
+    np.testing.assert_array_equal(found.eigenvalues[0], fim.eigenvalues())
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"seeds": ()}, ValueError, "seeds: expected at least one"),
+        ({"seeds": (-1,)}, ValueError, "seeds"),
+        ({"seeds": (0.5,)}, TypeError, "seeds"),
+        ({"inputs": 0}, ValueError, "inputs"),
+        ({"inputs": 2.5}, TypeError, "inputs"),
+        ({"inputs": np.ones((3, 7))}, ValueError, r"expected shape \(any, 5\)"),
+        ({"inputs": np.full((3, 5), np.nan)}, ValueError, "finite"),
+        ({"dtype": "int8"}, TypeError, "dtype"),
+        ({"progress": 3}, TypeError, "progress"),
+    ],
+)
+def test_compare_refuses(change, error, message):
+    arguments = {"inputs": 3, "seeds": (0,), **change}
+    with pytest.raises(error, match=message):
+        compare(ff.MLP((5, 6, 1)), **arguments)
+
+
+def test_compare_reports_progress():
+    calls = []
+    compare(ff.MLP((5, 6, 1)), 3, seeds=range(4), progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+# --- tables -------------------------------------------------------------------------------------------------
+
+
+def test_table_is_aligned():
+    text = report.table(("name", "x"), [("a", "1.5"), ("long name", "10")])
+    assert text == "name         x\n---------  ---\na          1.5\nlong name   10"
+
+
+def test_plain_is_strict_json():
+    value = {
+        "a": np.arange(2),
+        3: (np.float64(0.5), float("nan"), np.inf),
+        "s": report.Row("q", "s", 1.0, None, (2.0,)),
+    }
+    assert report.plain(value) == {
+        "a": [0, 1],
+        "3": [0.5, None, None],
+        "s": {"quantity": "q", "symbol": "s", "theory": 1.0, "refined": None, "measured": [2.0]},
+    }
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+def test_spectrum_prints_the_comparison_and_writes_the_picture(capsys, tmp_path):
+    code, out, err = run(capsys, "spectrum", *SMALL, "--momentum", "0.9")
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 110
+    assert out.isascii()
+    table = compare(ff.MLP((40, 50, 60, 2), "tanh", 3.0, 0.64), 15, range(3)).comparison(0.9)
+    assert table.text() in out
+    assert "picture: fisherfield-spectrum.png" in out
+    assert (tmp_path / "fisherfield-spectrum.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_spectrum_defaults_are_figure_1(monkeypatch, capsys):
+    seen = {}
+
+    def fake(architecture, inputs, seeds, **options):
+        seen.update(architecture=architecture, inputs=inputs, seeds=seeds, **options)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(cli, "compare", fake)
+    assert run(capsys, "spectrum")[0] == 2
+    assert seen["architecture"] == ff.MLP((1000, 1000, 1000, 1), "tanh", 3.0, 0.64)
+    assert (seen["inputs"], seen["seeds"], seen["dtype"]) == (100, tuple(range(10)), "float64")
+
+
+def test_spectrum_json_is_complete(capsys):
+    found = record(capsys, "spectrum", *SMALL, "--seeds", "5,8", "--no-picture", "--dtype", "float32")
+    expected = compare(ff.MLP((40, 50, 60, 2), "tanh", 3.0, 0.64), 15, (5, 8), dtype="float32")
+    assert found["rows"] == report.plain(expected.comparison().as_dict())
+    assert found["seeds"] == [5, 8]
+    assert found["network"]["num_parameters"] == expected.architecture.num_parameters
+    assert found["picture"] is None
+    np.testing.assert_array_equal(np.array(found["eigenvalues"], np.float32), expected.eigenvalues)
+    assert {"fisherfield", "command", "inputs", "momentum", "dtype", "measured"} <= set(found)
+
+
+def test_options_reach_the_architecture(capsys):
+    found = record(
+        capsys, "theory", "--widths", "9,8,7,3", "--activation", "relu,erf", "--weight-var", "1,2,3",
+        "--bias-var", "0.1,0.2,0.3", "--init", "orthogonal", "-T", "20", "--momentum", "0.5",
+    )  # fmt: skip
+    arch = ff.MLP((9, 8, 7, 3), ["relu", "erf"], (1, 2, 3), (0.1, 0.2, 0.3), "orthogonal")
+    theory = ff.mean_field(arch, 20)
+    assert found["statistics"] == report.plain(theory.statistics)
+    assert found["order_parameters"] == report.plain(theory.order_parameters)
+    assert found["critical_learning_rate"] == theory.critical_learning_rate(0.5)
+    assert found["network"]["init"] == "orthogonal"
+    assert record(capsys, "theory", "--widths", "9,8,7,3", "--no-bias")["network"]["bias_vars"] is None
+
+
+def test_theory_prints_every_prediction(capsys):
+    code, out, _ = run(capsys, "theory")
+    assert code == 0
+    for text in ("0.955522", "0.118615", "253.969", "3.94963", "5.73313", "2.31683"):
+        assert text in out
+    assert "C = O(M)" not in out
+    assert "C = O(M)" in run(capsys, "theory", "--widths", "50,50,10")[1]
+    assert "centred" in run(capsys, "theory", "--no-bias", "--widths", "50,50,10")[1]
+
+
+def test_learning_rate(capsys):
+    found = record(capsys, "learning-rate", *SMALL, "--momentum", "0.9")
+    maximum, rate = found["rows"]
+    np.testing.assert_allclose(rate["measured"], 3.8 / np.array(maximum["measured"]))
+    assert rate["theory"] == pytest.approx(3.8 / maximum["theory"])
+    assert "critical rate" in run(capsys, "learning-rate", *SMALL)[1]
+
+
+def test_info(capsys):
+    code, out, _ = run(capsys, "info")
+    assert code == 0
+    assert "instruction set" in out
+    found = record(capsys, "info")
+    assert found["versions"]["numpy"] == np.__version__
+    assert found["instruction set"]["in use"] in found["instruction set"]["usable"]
+    assert ff.show_config() is None
+    assert capsys.readouterr().out == out
+
+
+def test_data_sets_give_the_input_width_and_the_pairwise_theory(capsys, tmp_path):
+    X = np.random.default_rng(0).gamma(2.0, size=(30, 12))
+    np.save(tmp_path / "x.npy", X)
+    found = record(capsys, "theory", "--data", "x.npy", "-T", "30", "--no-standardize")
+    assert found["network"]["widths"] == [12, 1000, 1000, 1]
+    assert found["order_parameters"]["qhat"][0] == pytest.approx(np.mean(X**2), rel=1e-12)
+    assert "as stored" in found["inputs"]["scaling"]
+    scaled = record(capsys, "theory", "--data", "x.npy", "-T", "30")
+    assert scaled["order_parameters"]["qhat"][0] == pytest.approx(1.0, rel=1e-12)
+    once, again, other = (
+        record(capsys, "theory", "--data", "x.npy", "-T", "10", "--seed", seed)["statistics"]["maximum"]
+        for seed in ("3", "3", "4")
+    )
+    assert once == again != other
+
+
+def test_digits(capsys):
+    code, out, _ = run(
+        capsys, "spectrum", "--data", "digits", "--widths", "64,80,80,10", "-T", "20", "--seeds", "2"
+    )
+    assert code == 0
+    assert "digits (1797 images of 8 x 8 pixels)" in out
+    assert "all entries to mean 0, variance 1" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--activation", "tahn"], "did you mean 'tanh'"),
+        (["--widths", "5"], "at least two entries"),
+        (["--widths", "5,1"], "hidden layer"),
+        (["--widths", "5,0,1"], r"widths\[1\]: expected an integer >= 1"),
+        (["--weight-var", "0"], r"weight_var\[?.*expected a number > 0"),
+        (["--weight-var", "1,2"], "one number per layer"),
+        (["--bias-var", "-1"], "expected a number >= 0"),
+        (["--bias-var", "nan"], "finite"),
+        (["--init", "xavier"], "'gaussian', 'orthogonal'"),
+        (["--samples", "0"], ">= 1"),
+        (["--momentum", "-0.5"], "momentum"),
+        (["--data", "nothing"], "'digits', 'fashion-mnist' or a file"),
+        (["--data", "nothing.csv"], "no such file"),
+        (["--data", "digits", "-T", "2000"], "at most 1797"),
+        (["--data", "digits", "--widths", "63,10,1"], "expected 64 first"),
+        (["--data-dir", "."], "--data fashion-mnist"),
+        (["--data", "fashion-mnist", "--data-dir", "."], "dataset-fashion-mnist"),
+    ],
+)
+@pytest.mark.parametrize("command", ["theory", "spectrum"])
+def test_user_errors_are_one_line_and_code_2(capsys, command, arguments, message):
+    code, out, err = run(capsys, command, *arguments)
+    assert code == 2
+    assert out == ""
+    assert re.fullmatch(r"fisherfield: error: .*\n", err)
+    assert re.search(message, err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dtype", "float16"], "float32"),
+        (["--seeds", "0"], "at least one seed"),
+        (["--seeds=-3,"], "seeds"),
+        (["--output", "picture.xyz"], "png"),
+        (["--output", "missing/picture.png"], "no such folder"),
+    ],
+)
+def test_errors_of_measurement_options(capsys, arguments, message):
+    code, _, err = run(capsys, "spectrum", *SMALL, *arguments)
+    assert code == 2
+    assert re.fullmatch(rf"fisherfield: error: .*{message}.*\n", err)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["spectra"], ["spectrum", "--widths", "a"], ["spectrum", "--seeds", ""], ["theory", "-T", "1.5"]],
+)
+def test_option_errors_are_one_line_and_code_2(capsys, arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    assert re.fullmatch(r"fisherfield.*: error: .*--help\)\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("command", ["spectrum", "theory", "learning-rate", "info"])
+def test_help_has_an_example(capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"example: fisherfield {command}" in capsys.readouterr().out
+
+
+def test_interrupt(capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "compare", interrupt)
+    assert run(capsys, "spectrum")[0] == 130
+
+
+def test_without_matplotlib_the_table_is_printed(capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, out, err = run(capsys, "spectrum", *SMALL)
+    assert code == 0
+    assert "second moment" in out
+    assert "picture:" not in out
+    assert "pip install 'fisherfield[plot]'" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_warnings_are_one_line(capsys, monkeypatch):
+    def warn(*_):
+        warnings.warn("not converged", ff.QuadratureWarning)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(cli, "mean_field", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        _, _, err = run(capsys, "theory")
+    assert err == "fisherfield: warning: not converged\nfisherfield: error: enough\n"
+
+
+def test_progress_needs_tqdm_and_says_so(capsys, monkeypatch):
+    assert run(capsys, "learning-rate", *SMALL, "--progress")[0] == 0
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    code, _, err = run(capsys, "learning-rate", *SMALL, "--progress")
+    assert code == 2
+    assert "fisherfield[progress]" in err
+
+
+def test_module_and_closed_pipe():
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "fisherfield"]
+    version = subprocess.run(
+        [*command, "--version"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert version.stdout.startswith("fisherfield ")
+    read, write = os.pipe()
+    os.close(read)
+    closed = subprocess.run([*command, "theory"], env=environment, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (closed.returncode, closed.stderr) == (0, b"")

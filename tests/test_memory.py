@@ -1,0 +1,68 @@
+"""Peak memory: the answer, the factors and little else."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from child import output_of
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads VmHWM from /proc")
+
+MIB = 2**20
+MEASURE = """
+import re
+from pathlib import Path
+import numpy as np
+import fisherfield as ff
+
+def resident(field):
+    return int(re.search(field + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+def grown(call):
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew at the present
+    before = resident("VmRSS")
+    answer = call()
+    return resident("VmHWM") - before
+
+net = ff.MLP(widths={widths}, bias_var=0.1).sample(seed=0, dtype="{dtype}")
+X = np.random.default_rng(0).standard_normal(({samples}, {widths}[0])).astype("{dtype}")
+ff.Fisher(net, X[:50]).statistics()  # pools, buffers of the libraries
+ff.Fisher(net, X[:50]).diagonal()
+print(grown(lambda: ff.Fisher(net, X).{call}))
+"""
+
+
+def growth(widths, samples, call, dtype="float64"):
+    code = MEASURE.format(widths=widths, samples=samples, call=call, dtype=dtype)
+    return int(output_of(code, FISHERFIELD_NUM_THREADS="2"))
+
+
+def factor_bytes(widths, samples, dtype="float64"):
+    """A and B of every layer; the inputs X are A of the first and not copied."""
+    outputs = widths[-1]
+    return samples * (sum(widths[1:-1]) + outputs * sum(widths[1:])) * np.dtype(dtype).itemsize
+
+
+@pytest.mark.parametrize(
+    ("widths", "samples", "dtype"),
+    [
+        ((784, 512, 512, 1), 3000, "float64"),
+        ((784, 512, 512, 1), 3000, "float32"),
+        ((100, 200, 200, 10), 300, "float64"),
+    ],
+)
+def test_dual(widths, samples, dtype):
+    answer = (samples * widths[-1]) ** 2 * np.dtype(dtype).itemsize
+    used = growth(widths, samples, "dual()", dtype)
+    assert used <= answer + factor_bytes(widths, samples, dtype) + 64 * MIB
+    assert used >= 0.9 * answer  # the measurement sees the answer
+
+
+@pytest.mark.parametrize("call", ["diagonal()", "trace()"])
+def test_sums_over_samples_are_flat(call):
+    """60000 samples of (50, 200, 200, 2) have factors of 480 MB; the batches are of 64 MiB."""
+    few, many = growth((50, 200, 200, 2), 10000, call), growth((50, 200, 200, 2), 60000, call)
+    assert factor_bytes((50, 200, 200, 2), 60000) > 450 * MIB
+    assert many <= 200 * MIB
+    assert many - few <= 32 * MIB

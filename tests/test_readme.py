@@ -1,0 +1,49 @@
+"""The README's examples run, and its commands exist."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fisherfield import cli
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def blocks(language):
+    found = re.findall(rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_examples_run(code):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "FisherStatistics" in done.stdout
+
+
+def test_commands_parse():
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("fisherfield ")]
+    assert len(lines) >= 3
+    for line in lines:
+        options = cli._parser().parse_args(shlex.split(line)[1:])
+        assert options.command == shlex.split(line)[1]
+
+
+def test_two_commands_set_up():
+    set_up = [block for block in blocks("sh") if ".venv/bin" in block]
+    assert [len(block.splitlines()) for block in set_up] == [1, 1]
+
+
+def test_pictures_exist():
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", README.read_text(encoding="utf-8")):
+        assert (README.parent / target).is_file(), target

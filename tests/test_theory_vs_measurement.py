@@ -1,0 +1,109 @@
+"""Mean-field theory against sampled networks.
+
+The mean of a statistic over 10 networks must lie near its prediction, and the gap between the two must
+vanish like 1/M. Which gaps 10 to 80 networks a width resolve was found by measuring. Resolved: second
+moment and maximum of tanh, linear and erf (11 to 35 % and 5 to 7 % at M = 250, errors below 1 %). Not
+resolved: the mean eigenvalue (below 1 % at M = 250), which is tested for having no gap in the limit, and
+all three statistics of ReLU, which take part in the first test only. erf is left out of the second test
+because it repeats tanh within the errors.
+"""
+
+import numpy as np
+import pytest
+from scipy.optimize import curve_fit
+
+import fisherfield as ff
+from fisherfield.experiments import compare
+
+T, L = 100, 3
+VARIANCES = {"tanh": (3.0, 0.64), "relu": (2.0, 0.1), "linear": (1.0, 0.1), "erf": (3.0, 0.64)}
+
+
+def architecture(activation, M, C=1):
+    weight_var, bias_var = VARIANCES[activation]
+    return ff.MLP((M,) * L + (C,), activation, weight_var, bias_var)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("C", [1, 10])
+@pytest.mark.parametrize("activation", VARIANCES)
+def test_statistics_at_width_1000(activation, C):
+    table = compare(architecture(activation, 1000, C), T, seeds=range(10)).comparison()
+    top = table["top mean" if C > 1 else "maximum"]
+    for row, tolerance in ((table["mean"], 0.05), (table["second moment"], 0.20), (top, 0.10)):
+        assert abs(row.relative_error) < tolerance, row
+        assert abs(row.refined_relative_error) < tolerance, row
+
+
+# --- the gap against the width -------------------------------------------------------------------------------
+
+WIDTHS = np.array([250.0, 500, 1000, 2000, 4000])
+NETWORKS = (80, 60, 40, 20, 10)
+FIELDS = ("mean", "second_moment", "maximum")
+
+
+def sample(activation, M, seed):
+    """Relative deviations of one network's statistics from theory, and its fluctuations of known mean zero.
+
+    The realised variances of output weights and biases and the realised overlaps of the inputs explain
+    most of the deviation. Regressing on them removes that noise and, their means being zero, leaves the gap.
+    """
+    arch = architecture(activation, M)
+    rng = np.random.default_rng(seed)
+    net = arch.sample(rng)
+    X = rng.standard_normal((T, M))
+    measured = ff.Fisher(net, X).statistics()
+    theory = ff.mean_field(arch, T).statistics
+    deviations = [getattr(measured, field) / getattr(theory, field) - 1 for field in FIELDS]
+    overlaps = X @ X.T / M
+    squared_norm = np.trace(overlaps) / T
+    fluctuations = [
+        np.mean(net.weights[-1] ** 2) * M / arch.weight_vars[-1] - 1,
+        *(np.mean(b**2) / arch.bias_vars[0] - 1 for b in net.biases[:-1]),
+        squared_norm - 1,
+        (overlaps.sum() / T - squared_norm) / (T - 1),
+    ]
+    return deviations, fluctuations
+
+
+def gaps(activation):
+    """Mean deviations, (len(WIDTHS), 3), and for each statistic their covariance over widths."""
+    of_width = np.repeat(np.arange(len(WIDTHS)), NETWORKS)
+    seeds = [seed for count in NETWORKS for seed in range(count)]
+    samples = [
+        sample(activation, int(WIDTHS[i]), 1000 * i + seed) for i, seed in zip(of_width, seeds, strict=True)
+    ]
+    deviations, fluctuations = map(np.array, zip(*samples, strict=True))
+    weight = np.sqrt(WIDTHS[of_width])[:, None]  # variances are proportional to 1/M
+    design = np.hstack([np.eye(len(WIDTHS))[of_width], fluctuations]) * weight
+    coefficients, squares, *_ = np.linalg.lstsq(design, deviations * weight)
+    inverse = np.linalg.inv(design.T @ design)[: len(WIDTHS), : len(WIDTHS)]
+    variances = squares / (len(design) - design.shape[1])
+    return coefficients[: len(WIDTHS)], [inverse * variance for variance in variances]
+
+
+def fit(model, gap, covariance, start):
+    parameters, uncertainty = curve_fit(model, WIDTHS, gap, start, sigma=covariance, absolute_sigma=True)
+    return parameters, np.sqrt(np.diag(uncertainty))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["tanh", "linear"])
+def test_gaps_shrink_like_one_over_width(activation):
+    gap, covariances = gaps(activation)
+    for k, field in enumerate(FIELDS):
+        (limit, slope), (limit_error, slope_error) = fit(
+            lambda M, limit, c: limit + c * 250 / M, gap[:, k], covariances[k], (0.0, 0.1)
+        )
+        assert abs(limit) < 3 * limit_error, (
+            f"{field}: a gap of {limit} +- {limit_error} remains in the limit"
+        )
+        assert limit_error < 0.01, field
+        if field == "mean":
+            continue
+        assert slope > 5 * slope_error, f"{field}: the gap is not resolved"
+        (_, power), (_, power_error) = fit(
+            lambda M, c, power: c * (250 / M) ** power, gap[:, k], covariances[k], (0.1, 1.0)
+        )
+        assert abs(power - 1) < 3 * power_error, f"{field}: gap ~ M^-({power} +- {power_error})"
+        assert power_error < 0.25, field
