@@ -186,7 +186,7 @@ def mean_field(
     >>> round(mf.kappa1, 8), round(mf.kappa2, 8)
     (0.9555219, 0.11861537)
     >>> round(mf.statistics.maximum, 3)
-    253.967
+    253.969
     """
     if not isinstance(arch, MLP):
         raise TypeError(f"arch: expected an MLP, got {type(arch).__name__}")
@@ -492,7 +492,7 @@ class MeanField:
         >>> import fisherfield as ff
         >>> arch = ff.MLP(widths=(1000, 1000, 1000, 1), activation="tanh", weight_var=3.0, bias_var=0.64)
         >>> round(ff.mean_field(arch, 100).critical_learning_rate(momentum=0.9), 6)
-        0.014963
+        0.014962
         """
         mu = non_negative(momentum, "momentum")
         if mu >= 1:
