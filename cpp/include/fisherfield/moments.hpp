@@ -143,92 +143,111 @@ inline double correlation(double cov, double scale) {
   return 1 - std::abs(rho) < 1e-15 ? std::copysign(1.0, rho) : rho;
 }
 
-namespace detail {
-
-// Gauss-Legendre (or, without breaks, trapezoidal) rule on the whole line, as plain nodes and weights.
+// Rule of the Gaussian measure on the whole line: trapezoidal, or Gauss-Legendre between the breaks.
 inline Quadrature line_rule(int level, std::vector<double> breaks) {
   Quadrature line;
   if (breaks.empty()) {
-    const SymmetricRule& rule = trapezoidal_rule(level);
-    for (std::size_t i = 0; i < rule.nodes.size(); ++i)
-      for (double sign : {-1.0, 1.0}) {
-        line.nodes.push_back(sign * rule.nodes[i]);
-        line.weights.push_back(rule.weights[i]);
+    const SymmetricRule& half = trapezoidal_rule(level);
+    for (double sign : {-1.0, 1.0})
+      for (std::size_t i = 0; i < half.nodes.size(); ++i) {
+        line.nodes.push_back(sign * half.nodes[i]);
+        line.weights.push_back(half.weights[i]);
       }
     return line;
   }
-  const Quadrature& legendre = legendre_rule(level);
   breaks.insert(breaks.end(), {-gaussian_cutoff, 0.0, gaussian_cutoff});
   std::sort(breaks.begin(), breaks.end());
-  for (std::size_t p = 0; p + 1 < breaks.size(); ++p) {
-    const double low = std::max(breaks[p], -gaussian_cutoff), high = std::min(breaks[p + 1], gaussian_cutoff);
-    if (!(low < high)) continue;
-    for (std::size_t i = 0; i < legendre.nodes.size(); ++i) {
-      const double z = 0.5 * (low + high) + 0.5 * (high - low) * legendre.nodes[i];
-      line.nodes.push_back(z);
-      line.weights.push_back(0.5 * (high - low) * legendre.weights[i] * gaussian_density(z));
-    }
-  }
+  for (std::size_t p = 0; p + 1 < breaks.size(); ++p)
+    add_piece(level, std::max(breaks[p], -gaussian_cutoff), std::min(breaks[p + 1], gaussian_cutoff), line);
   return line;
 }
 
-// Breaks of z for phi(slope z + shift).
+// Adds the x where shift + slope x is a kink.
 inline void add_breaks(std::vector<double>& breaks, const std::vector<double>& kinks, double slope, double shift) {
   if (slope != 0)
     for (double kink : kinks) breaks.push_back((kink - shift) / slope);
 }
 
-}  // namespace detail
+// Double integral for u = sqrt(a) x, v = sqrt(c) (rho x + sqrt(1-rho^2) y), any |rho| <= 1: an outer rule over x and,
+// for each x, an inner rule over y.
+class PairQuadrature {
+ public:
+  PairQuadrature(const Nonlinearity& phi, double a, double rho, double c)
+      : phi_(phi),
+        kinks_(phi.kinks()),
+        root_(std::sqrt(a)),
+        mean_(std::sqrt(c) * rho),
+        spread_(std::sqrt(c) * std::sqrt((1 - rho) * (1 + rho))) {
+    add_breaks(breaks_, kinks_, root_, 0);
+    // The inner integral is phi smoothed over the spread of v: its steps at the kinks are as wide as that.
+    for (double width : {0.0, -1.5, 1.5, -4.0, 4.0, -9.0, 9.0}) add_breaks(breaks_, kinks_, mean_, width * spread_);
+  }
 
-// Double integral for u = sqrt(a) x, v = sqrt(c) (rho x + sqrt(1-rho^2) y), any |rho| <= 1: the outer rule over x, and
-// for each x an inner rule over y. Where phi has kinks, the inner integral is a smoothed phi whose steps at the kinks
-// of v are as wide as the spread of v about its mean, so that the outer rule is split there too.
+  int finest_level() const { return kinks_.empty() ? 9 : 5; }
+
+  PairMoments operator()(int level) {
+    const Quadrature outer = line_rule(level, breaks_), shared = line_rule(inner_level(level), {});
+    const Index n = Index(outer.nodes.size());
+    std::vector<double> u(n), value(n), first(n);
+    for (Index i = 0; i < n; ++i) u[i] = root_ * outer.nodes[i];
+    phi_.evaluate(n, u.data(), value.data(), first.data());
+    PairMoments sum;
+    for (Index i = 0; i < n; ++i) {
+      const double centre = mean_ * outer.nodes[i];
+      const PairMoments inner = kinks_.empty() ? conditional_means(centre, shared)
+                                               : conditional_means(centre, line_rule(level, inner_breaks(centre)));
+      sum.value += outer.weights[i] * value[i] * inner.value;
+      sum.first += outer.weights[i] * first[i] * inner.first;
+      sum.accuracy.points += inner.accuracy.points;
+    }
+    return sum;
+  }
+
+ private:
+  // Steps of v as long as those of u, where v spreads less.
+  int inner_level(int level) const {
+    const double ratio = spread_ / std::max(root_, std::abs(mean_));
+    return ratio < 1 ? std::max(first_level, level + int(std::ceil(std::log2(std::max(ratio, 1e-9))))) : level;
+  }
+
+  std::vector<double> inner_breaks(double centre) const {
+    std::vector<double> breaks;
+    add_breaks(breaks, kinks_, spread_, centre);
+    return breaks;
+  }
+
+  // E[phi(v) | x] and E[phi'(v) | x], with the number of points.
+  PairMoments conditional_means(double centre, const Quadrature& rule) {
+    const Index m = spread_ == 0 ? 1 : Index(rule.nodes.size());
+    v_.resize(m), value_.resize(m), first_.resize(m);
+    for (Index j = 0; j < m; ++j) v_[j] = spread_ == 0 ? centre : centre + spread_ * rule.nodes[j];
+    phi_.evaluate(m, v_.data(), value_.data(), first_.data());
+    PairMoments means;
+    means.accuracy.points = m;
+    for (Index j = 0; j < m; ++j) {
+      const double weight = spread_ == 0 ? 1 : rule.weights[j];
+      means.value += weight * value_[j];
+      means.first += weight * first_[j];
+    }
+    return means;
+  }
+
+  const Nonlinearity& phi_;
+  std::vector<double> kinks_, breaks_;
+  double root_, mean_, spread_;  // u = root x, v = mean x + spread y
+  std::vector<double> v_, value_, first_;
+};
+
 inline PairMoments pair_quadrature(const Nonlinearity& phi, double a, double rho, double c, double tol) {
-  const std::vector<double> kinks = phi.kinks();
-  const double su = std::sqrt(a), sv = std::sqrt(c), spread = std::sqrt((1 - rho) * (1 + rho)), mean = sv * rho;
-  std::vector<double> outer_breaks;
-  detail::add_breaks(outer_breaks, kinks, su, 0);
-  for (double width : {0.0, -1.5, 1.5, -4.0, 4.0, -9.0, 9.0})
-    detail::add_breaks(outer_breaks, kinks, mean, width * sv * spread);
-  const double scale_value = std::sqrt(moments(phi, a, tol).square * moments(phi, c, tol).square);
-  const double scale_first = std::sqrt(moments(phi, a, tol).square_first * moments(phi, c, tol).square_first);
-
-  std::vector<double> u, fu, du, v, fv, dv;
+  const Moments u = moments(phi, a, tol), v = moments(phi, c, tol);
+  const double value_scale = std::sqrt(u.square * v.square), first_scale = std::sqrt(u.square_first * v.square_first);
+  PairQuadrature integral(phi, a, rho, c);
   PairMoments before;
   for (int level = first_level;; ++level) {
-    const Quadrature outer = detail::line_rule(level, outer_breaks);
-    const Index n = Index(outer.nodes.size());
-    u.resize(n), fu.resize(n), du.resize(n);
-    for (Index i = 0; i < n; ++i) u[i] = su * outer.nodes[i];
-    phi.evaluate(n, u.data(), fu.data(), du.data());
-    PairMoments now;
-    // Without kinks the inner rule is the same for every x: one level below it would do as well.
-    Quadrature inner = detail::line_rule(level, {});
-    for (Index i = 0; i < n; ++i) {
-      if (spread == 0) {
-        inner = {{0.0}, {1.0}};
-      } else if (!kinks.empty()) {
-        std::vector<double> breaks;
-        detail::add_breaks(breaks, kinks, sv * spread, mean * outer.nodes[i]);
-        inner = detail::line_rule(std::min(level, last_piecewise_level), breaks);
-      }
-      const Index m = Index(inner.nodes.size());
-      v.resize(m), fv.resize(m), dv.resize(m);
-      for (Index j = 0; j < m; ++j) v[j] = mean * outer.nodes[i] + sv * spread * inner.nodes[j];
-      phi.evaluate(m, v.data(), fv.data(), dv.data());
-      double value = 0, first = 0;
-      for (Index j = 0; j < m; ++j) {
-        value += inner.weights[j] * fv[j];
-        first += inner.weights[j] * dv[j];
-      }
-      now.value += outer.weights[i] * fu[i] * value;
-      now.first += outer.weights[i] * du[i] * first;
-      now.accuracy.points += m;
-    }
-    now.accuracy.error = std::max(relative_change(now.value, before.value, scale_value),
-                                  relative_change(now.first, before.first, scale_first));
-    const int finest = kinks.empty() ? 9 : 5;
-    if ((level > first_level && now.accuracy.error <= tol) || level == finest) return now;
+    PairMoments now = integral(level);
+    now.accuracy.error = std::max(relative_change(now.value, before.value, value_scale),
+                                  relative_change(now.first, before.first, first_scale));
+    if ((level > first_level && now.accuracy.error <= tol) || level == integral.finest_level()) return now;
     before = now;
   }
 }

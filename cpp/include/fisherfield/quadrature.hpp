@@ -134,23 +134,27 @@ inline const Quadrature& legendre_rule(int level) {
 // Last level of the piecewise rules: 1024 nodes a piece.
 inline constexpr int last_piecewise_level = 7;
 
-// Gauss-Legendre rule of 8 * 2^level nodes on each piece of [0, cutoff] between the breaks (either sign).
+// Adds the Gauss-Legendre rule of 8 * 2^level nodes on [low, high], weighted by the density.
+inline void add_piece(int level, double low, double high, Quadrature& rule) {
+  if (!(low < high)) return;
+  const Quadrature& legendre = legendre_rule(level);
+  const double half = 0.5 * (high - low), centre = 0.5 * (high + low);
+  for (std::size_t i = 0; i < legendre.nodes.size(); ++i) {
+    const double z = centre + half * legendre.nodes[i];
+    rule.nodes.push_back(z);
+    rule.weights.push_back(half * legendre.weights[i] * gaussian_density(z));
+  }
+}
+
+// Gauss-Legendre rules on the pieces of [0, cutoff] between the breaks (of either sign).
 inline SymmetricRule piecewise_rule(int level, const std::vector<double>& breaks) {
   std::vector<double> ends{0.0, gaussian_cutoff};
-  for (double b : breaks)
-    if (std::abs(b) < gaussian_cutoff) ends.push_back(std::abs(b));
+  for (double b : breaks) ends.push_back(std::min(std::abs(b), gaussian_cutoff));
   std::sort(ends.begin(), ends.end());
-  const Quadrature& legendre = legendre_rule(level);
   SymmetricRule rule;
   for (std::size_t p = 0; p + 1 < ends.size(); ++p) {
-    const double half = (ends[p + 1] - ends[p]) / 2, centre = (ends[p + 1] + ends[p]) / 2;
-    if (half == 0) continue;
-    for (std::size_t i = 0; i < legendre.nodes.size(); ++i) {
-      const double z = centre + half * legendre.nodes[i];
-      rule.nodes.push_back(z);
-      rule.weights.push_back(half * legendre.weights[i] * gaussian_density(z));
-    }
-    rule.spacing = std::max(rule.spacing, half * pi / double(legendre.nodes.size()));
+    add_piece(level, ends[p], ends[p + 1], rule);
+    rule.spacing = std::max(rule.spacing, 0.5 * pi * (ends[p + 1] - ends[p]) / double(Index(8) << level));
   }
   return rule;
 }

@@ -26,7 +26,7 @@ __all__ = ["InputStatistics", "MeanField", "OrderParameters", "WideOutputBounds"
 Array = npt.NDArray[np.float64]
 
 # Samples per side of a tile of the pairwise recursion; no result depends on it.
-_TILE = 64
+_TILE = 96
 
 
 @dataclass(frozen=True)
