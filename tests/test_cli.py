@@ -66,9 +66,7 @@ def test_compare_on_data_uses_the_pairwise_theory():
     assert found.eigenvalues.dtype == np.float32
     assert found.theory.statistics == theory.statistics
     assert found.comparison()["mean"].spread is None
-    np.testing.assert_allclose(
-        found.predicted_eigenvalues(), np.linalg.eigvalsh(theory.dual())[::-1], rtol=1e-10
-    )
+    np.testing.assert_allclose(found.predicted_eigenvalues(), np.linalg.eigvalsh(theory.dual())[::-1], rtol=1e-10)
     fim = ff.Fisher(arch.sample(seed=0, dtype="float32"), X.astype(np.float32))
     np.testing.assert_array_equal(found.eigenvalues[0], fim.eigenvalues())
 
@@ -190,6 +188,14 @@ def test_learning_rate(capsys):
     assert "critical rate" in run(capsys, "learning-rate", *SMALL)[1]
 
 
+def test_a_network_without_any_gradient_has_no_critical_rate(capsys):
+    arguments = ["--widths", "1,1,1,1", "--activation", "relu", "--no-bias", "-T", "1", "--seeds", "4"]
+    _, rate = record(capsys, "learning-rate", *arguments)["rows"]
+    assert None in rate["measured"]
+    assert rate["spread"] is rate["mean"] is None
+    assert run(capsys, "spectrum", *arguments)[0] == 0
+
+
 def test_info(capsys):
     code, out, _ = run(capsys, "info")
     assert code == 0
@@ -218,9 +224,7 @@ def test_data_sets_give_the_input_width_and_the_pairwise_theory(capsys, tmp_path
 
 
 def test_digits(capsys):
-    code, out, _ = run(
-        capsys, "spectrum", "--data", "digits", "--widths", "64,80,80,10", "-T", "20", "--seeds", "2"
-    )
+    code, out, _ = run(capsys, "spectrum", "--data", "digits", "--widths", "64,80,80,10", "-T", "20", "--seeds", "2")
     assert code == 0
     assert "digits (1797 images of 8 x 8 pixels)" in out
     assert "all entries to mean 0, variance 1" in out
@@ -333,9 +337,7 @@ def test_progress_needs_tqdm_and_says_so(capsys, monkeypatch):
 def test_module_and_closed_pipe():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "fisherfield"]
-    version = subprocess.run(
-        [*command, "--version"], env=environment, capture_output=True, text=True, check=True
-    )
+    version = subprocess.run([*command, "--version"], env=environment, capture_output=True, text=True, check=True)
     assert version.stdout.startswith("fisherfield ")
     read, write = os.pipe()
     os.close(read)

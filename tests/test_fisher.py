@@ -6,9 +6,10 @@ from hypothesis import assume, given, settings
 
 import fisherfield as ff
 import reference
-from cases import cases, make_case
 from fisherfield import spectrum
 from tolerances import assert_close, tolerance_of
+
+from cases import cases, make_case
 
 
 def distinct(matrix):

@@ -12,7 +12,7 @@ LEVELS = _native.usable_levels()
 # Against the twin: Jacobian, dual, float32, kernel edges; and that no bit depends on how the work is cut.
 SUBSET = (
     "test_everything_follows or test_float32 or test_block_edges or test_many_blocks or test_any_case "
-    "or test_activations_do_not or test_sub_batches"
+    "or test_activations_do_not"
 )
 
 

@@ -5,8 +5,9 @@ from hypothesis import given
 
 import fisherfield as ff
 import reference
-from cases import cases, make_case
 from tolerances import assert_close
+
+from cases import cases, make_case
 
 
 @given(cases())

@@ -1,5 +1,6 @@
 """The README's examples run, and its commands exist."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -23,7 +24,7 @@ def blocks(language):
 def test_python_examples_run(code):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
-        env={"PYTHONPATH": ":".join(sys.path)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
     )

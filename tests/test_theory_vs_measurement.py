@@ -35,7 +35,7 @@ def test_statistics_at_width_1000(activation, C):
         assert abs(row.refined_relative_error) < tolerance, row
 
 
-# --- the gap against the width -------------------------------------------------------------------------------
+# --- the gap against the width ------------------------------------------------------------------------------
 
 WIDTHS = np.array([250.0, 500, 1000, 2000, 4000])
 NETWORKS = (80, 60, 40, 20, 10)
@@ -70,9 +70,7 @@ def gaps(activation):
     """Mean deviations, (len(WIDTHS), 3), and for each statistic their covariance over widths."""
     of_width = np.repeat(np.arange(len(WIDTHS)), NETWORKS)
     seeds = [seed for count in NETWORKS for seed in range(count)]
-    samples = [
-        sample(activation, int(WIDTHS[i]), 1000 * i + seed) for i, seed in zip(of_width, seeds, strict=True)
-    ]
+    samples = [sample(activation, int(WIDTHS[i]), 1000 * i + seed) for i, seed in zip(of_width, seeds, strict=True)]
     deviations, fluctuations = map(np.array, zip(*samples, strict=True))
     weight = np.sqrt(WIDTHS[of_width])[:, None]  # variances are proportional to 1/M
     design = np.hstack([np.eye(len(WIDTHS))[of_width], fluctuations]) * weight
@@ -95,9 +93,7 @@ def test_gaps_shrink_like_one_over_width(activation):
         (limit, slope), (limit_error, slope_error) = fit(
             lambda M, limit, c: limit + c * 250 / M, gap[:, k], covariances[k], (0.0, 0.1)
         )
-        assert abs(limit) < 3 * limit_error, (
-            f"{field}: a gap of {limit} +- {limit_error} remains in the limit"
-        )
+        assert abs(limit) < 3 * limit_error, f"{field}: a gap of {limit} +- {limit_error} remains in the limit"
         assert limit_error < 0.01, field
         if field == "mean":
             continue

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fisherfield as ff
-from cases import cases, make_case
 from child import output_of
 from fisherfield import _executor
+
+from cases import cases, make_case
 
 ONE = ThreadPoolExecutor(1)
 POOLS = [ThreadPoolExecutor(n) for n in (2, 4)]

@@ -1,11 +1,11 @@
 # Signatures of the compiled kernels, the same in every build; each function takes float64 or float32, never both.
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ._validate import FloatArray
-from .activations import Activation as _Activation
 
 isa: str
 compiler: str
@@ -42,41 +42,42 @@ def layer_diagonal(
     A: FloatArray, B: FloatArray, bias: bool, scale: float, out: FloatArray, begin: int, end: int
 ) -> None: ...
 
-_Float64Array = npt.NDArray[np.float64]
+_Float64 = npt.NDArray[np.float64]
+_Accuracy = tuple[float, int]  # error reached, points of the rule
 
-def gauss_hermite(n: int) -> tuple[_Float64Array, _Float64Array]: ...
-def gauss_legendre(n: int) -> tuple[_Float64Array, _Float64Array]: ...
+def gauss_hermite(n: int) -> tuple[_Float64, _Float64]: ...
+def gauss_legendre(n: int) -> tuple[_Float64, _Float64]: ...
 def moments(
-    activation: _Activation, q: float, tol: float
+    activation: object, q: float, tol: float
 ) -> tuple[float, float, float, float, float, float, float, int]: ...
 def pair_moments(
-    activation: _Activation, a: float, b: float, c: float, tol: float, direct: bool = ...
+    activation: object, a: float, b: float, c: float, tol: float, direct: bool = False
 ) -> tuple[float, float, float, int]: ...
-def mean_squares(x: _Float64Array) -> _Float64Array: ...
+def mean_squares(x: FloatArray) -> _Float64: ...
 
 class DepthRecursion:
     def __init__(
         self,
-        activations: list[_Activation],
+        activations: list[Any],
         weight_vars: Sequence[float],
         bias_vars: Sequence[float],
         qhat0: Sequence[float],
         tol: float,
     ) -> None: ...
     @property
-    def single(self) -> tuple[_Float64Array, _Float64Array, _Float64Array]: ...
+    def single(self) -> tuple[_Float64, _Float64, _Float64]: ...
     @property
-    def accuracy(self) -> tuple[float, int]: ...
-    def equicorrelated(self, overlap: float) -> tuple[_Float64Array, _Float64Array, _Float64Array, float, int]: ...
+    def accuracy(self) -> _Accuracy: ...
+    def equicorrelated(self, overlap: float) -> tuple[_Float64, _Float64, _Float64, float, int]: ...
     def dual_tile(
         self,
-        x: _Float64Array,
-        out: _Float64Array,
+        x: FloatArray,
+        out: FloatArray,
         row: int,
         rows: int,
         column: int,
         columns: int,
         width: Sequence[float],
         bias: Sequence[float],
-    ) -> tuple[_Float64Array, float, int]: ...
-    def fisher_rao_norms(self) -> tuple[_Float64Array, float, int]: ...
+    ) -> tuple[_Float64, float, int]: ...
+    def fisher_rao_norms(self) -> tuple[_Float64, float, int]: ...

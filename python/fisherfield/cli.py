@@ -83,9 +83,7 @@ def _seeds(text: str) -> tuple[int, ...]:
     try:
         numbers = tuple(int(entry) for entry in text.split(",") if entry)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"expected a count such as 10 or a list such as 3,7, got {text!r}"
-        ) from error
+        raise argparse.ArgumentTypeError(f"expected a count such as 10 or a list such as 3,7, got {text!r}") from error
     if not numbers:
         raise argparse.ArgumentTypeError("expected a count such as 10 or a list such as 3,7, got nothing")
     return numbers if "," in text else tuple(range(numbers[0]))
@@ -283,9 +281,7 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 
 def _heading(architecture: MLP, inputs: _Inputs) -> str:
-    biases = (
-        f"bias variance {_numbers(architecture.bias_vars)}" if architecture.has_biases else "without biases"
-    )
+    biases = f"bias variance {_numbers(architecture.bias_vars)}" if architecture.has_biases else "without biases"
     return (
         f"network   {_names(architecture)}, widths {_widths(architecture)}, "
         f"{architecture.num_parameters:,} parameters\n"
@@ -322,9 +318,7 @@ def _measure(options: argparse.Namespace) -> tuple[SpectrumComparison, str, dict
     non_negative(options.momentum, "--momentum")
     inputs = _read_inputs(options, options.seeds[0] if options.seeds else 0)
     architecture = _read_architecture(options, inputs)
-    found = compare(
-        architecture, inputs.argument, options.seeds, dtype=options.dtype, progress=options.progress
-    )
+    found = compare(architecture, inputs.argument, options.seeds, dtype=options.dtype, progress=options.progress)
     seeds = found.seeds
     consecutive = seeds == tuple(range(seeds[0], seeds[0] + len(seeds)))
     named = f"{seeds[0]} to {seeds[-1]}" if consecutive and len(seeds) > 1 else ", ".join(map(str, seeds))
@@ -353,6 +347,8 @@ def _legend(found: SpectrumComparison, momentum: float) -> str:
 def _spectrum(options: argparse.Namespace) -> Answer:
     path = _picture_path(options)
     found, heading, record = _measure(options)
+    if not found.eigenvalues.max() > 0:
+        path = None  # nothing to draw: no gradient passes through these networks
     comparison = found.comparison(options.momentum)
     text = f"{heading}\n{comparison.text()}\n\n{_legend(found, options.momentum)}"
     if path is not None:
@@ -404,9 +400,7 @@ def _theory(options: argparse.Namespace) -> Answer:
     text = [
         _heading(architecture, inputs) + "\n",
         report.table(("quantity", "symbol", "theory", "refined"), predictions, left=2) + "\n",
-        report.table(
-            ("layer l", "qhat^(l-1)", "qhat_st^(l-1)", "q^l", "q_st^l", "qtilde^l", "qtilde_st^l"), layers
-        ),
+        report.table(("layer l", "qhat^(l-1)", "qhat_st^(l-1)", "q^l", "q_st^l", "qtilde^l", "qtilde_st^l"), layers),
     ]
     if isinstance(theory.inputs, np.ndarray):
         text.append("means over samples and, for _st, over pairs of samples")

@@ -56,9 +56,7 @@ def load(source: PathLike, folder: PathLike | None = None) -> tuple[FloatArray, 
     if source == "fashion-mnist":
         return fashion_mnist(folder)
     if folder is not None:
-        raise ValueError(
-            f"folder: expected only with 'fashion-mnist', got {os.fspath(folder)!r} with {source!r}"
-        )
+        raise ValueError(f"folder: expected only with 'fashion-mnist', got {os.fspath(folder)!r} with {source!r}")
     if source == "digits":
         return digits()
     if Path(source).suffix.lower() not in _READERS:
@@ -74,9 +72,7 @@ def digits() -> tuple[FloatArray, str]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError(
-            "the digits data set needs scikit-learn: pip install 'fisherfield[data]'"
-        ) from error
+        raise ImportError("the digits data set needs scikit-learn: pip install 'fisherfield[data]'") from error
     X = as_float_array(load_digits().data, "digits", ndim=2)
     return X, f"digits ({len(X)} images of 8 x 8 pixels)"
 
@@ -160,9 +156,7 @@ def draw(X: FloatArray, num_samples: int, seed: int | np.random.Generator | None
     """
     count = positive_int(num_samples, "num_samples")
     if count > len(X):
-        raise ValueError(
-            f"num_samples: expected at most {len(X)}, the samples in the data, got {count}; ask for fewer"
-        )
+        raise ValueError(f"num_samples: expected at most {len(X)}, the samples in the data, got {count}; ask for fewer")
     return X[as_generator(seed).choice(len(X), count, replace=False)]
 
 
@@ -228,15 +222,11 @@ def _read_idx(path: Path) -> Any:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path.name}: a damaged gzip file: {error}") from error
     if content[:4] != b"\x00\x00\x08\x03":
-        raise ValueError(
-            f"{path.name}: expected an IDX file of images, got one that starts with {content[:4]!r}"
-        )
+        raise ValueError(f"{path.name}: expected an IDX file of images, got one that starts with {content[:4]!r}")
     shape = np.frombuffer(content, dtype=">u4", count=3, offset=4).astype(int)
     pixels = np.frombuffer(content, dtype=np.uint8, offset=16)
     if pixels.size != math.prod(shape):
-        raise ValueError(
-            f"{path.name}: expected {math.prod(shape)} pixels, shape {shape.tolist()}, got {pixels.size}"
-        )
+        raise ValueError(f"{path.name}: expected {math.prod(shape)} pixels, shape {shape.tolist()}, got {pixels.size}")
     return pixels.reshape(shape)
 
 

@@ -117,9 +117,7 @@ def spectrum(
     networks = len(values)
     positive = _nonzero(values, "eigenvalues")
     outline = None if predicted is None else _nonzero(np.asarray(predicted), "predicted")
-    edges = _log_edges(
-        positive if outline is None else np.append(positive, outline), positive_int(bins, "bins")
-    )
+    edges = _log_edges(positive if outline is None else np.append(positive, outline), positive_int(bins, "bins"))
     if ax is None:
         from matplotlib import pyplot
 
@@ -149,9 +147,7 @@ def _nonzero(values: FloatArray, name: str) -> FloatArray:
     floor = values.max() * values.shape[-1] * np.finfo(values.dtype).eps
     positive: FloatArray = values[values > max(floor, 0.0)]
     if positive.size == 0:
-        raise ValueError(
-            f"{name}: expected at least one positive eigenvalue, got a maximum of {values.max()}"
-        )
+        raise ValueError(f"{name}: expected at least one positive eigenvalue, got a maximum of {values.max()}")
     return positive
 
 
@@ -183,9 +179,7 @@ def _mark_measured(ax: Any, measured: Sequence[FisherStatistics]) -> None:
 
     def mark(fields: Sequence[str], label: str, **style: Any) -> None:
         values = [np.mean([getattr(statistics, field) for statistics in measured]) for field in fields]
-        ax.plot(
-            values, [1.0] * len(values), transform=ax.get_xaxis_transform(), label=label, **_MEASURED, **style
-        )
+        ax.plot(values, [1.0] * len(values), transform=ax.get_xaxis_transform(), label=label, **_MEASURED, **style)
 
     mark(("mean", "maximum"), "mean and maximum, measured")
     outputs = measured[0].num_outputs

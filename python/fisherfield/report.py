@@ -27,9 +27,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, tuple("-" * width for width in widths))
     align = [str.ljust] * left + [str.rjust] * (len(widths) - left)
-    lines = (
-        "  ".join(f(cell, width) for f, cell, width in zip(align, row, widths, strict=True)) for row in cells
-    )
+    lines = ("  ".join(f(cell, width) for f, cell, width in zip(align, row, widths, strict=True)) for row in cells)
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -79,8 +77,10 @@ class Row:
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation over networks; None for a single one."""
-        return float(np.std(self.measured, ddof=1)) if len(self.measured) > 1 else None
+        """Standard deviation over networks; None for a single one, or if a value is infinite."""
+        if len(self.measured) == 1 or not np.isfinite(self.measured).all():
+            return None
+        return float(np.std(self.measured, ddof=1))
 
     @property
     def relative_error(self) -> float | None:
@@ -93,7 +93,9 @@ class Row:
         return self._relative_error(self.refined)
 
     def _relative_error(self, prediction: float | None) -> float | None:
-        return None if prediction is None or self.mean == 0 else prediction / self.mean - 1
+        if prediction is None or self.mean == 0 or not math.isfinite(self.mean):
+            return None
+        return prediction / self.mean - 1
 
     def as_dict(self) -> dict[str, Any]:
         """Return every field and derived number, for JSON."""

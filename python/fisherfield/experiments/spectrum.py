@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -60,6 +61,10 @@ class SpectrumComparison:
         """
         theory, refined = self.theory.statistics, self.theory.refined_statistics
         factor = 2 * (1 + non_negative(momentum, "momentum"))
+
+        def rate(maximum: float) -> float:
+            return factor / maximum if maximum > 0 else math.inf
+
         maxima = self._measured("maximum")
         rows = [
             Row("mean", "tr F / P", theory.mean, refined.mean, self._measured("mean")),
@@ -74,9 +79,9 @@ class SpectrumComparison:
             Row(
                 "critical rate",
                 "2 (1 + mu) / lambda_max" if momentum else "2 / lambda_max",
-                factor / theory.maximum,
-                factor / refined.maximum,
-                tuple(factor / maximum for maximum in maxima),
+                rate(theory.maximum),
+                rate(refined.maximum),
+                tuple(map(rate, maxima)),
             ),
         ]
         outputs = self.architecture.num_outputs
@@ -175,6 +180,4 @@ def compare(
             report(done, len(numbers))
     finally:
         close()
-    return SpectrumComparison(
-        architecture, theory, numbers, precision.name, tuple(measured), np.stack(eigenvalues)
-    )
+    return SpectrumComparison(architecture, theory, numbers, precision.name, tuple(measured), np.stack(eigenvalues))
