@@ -75,9 +75,7 @@ def mp_moments(phi, first, q):
     """(E phi^2, E phi'^2, E phi phi' u, E phi'^2 u^2) of a smooth phi with even integrands, to 25 digits."""
     with mpmath.workdps(25):
         root = mpmath.sqrt(q)
-        ends = sorted(
-            {0.0, 14.0, *(float(a / root) for a in (0.5, 1, 2, 4, 8) if a / root < 14), 1.0, 3.0, 6.0}
-        )
+        ends = sorted({0.0, 14.0, *(float(a / root) for a in (0.5, 1, 2, 4, 8) if a / root < 14), 1.0, 3.0, 6.0})
 
         def expectation(g):
             return 2 * mpmath.quad(lambda z: g(root * z) * mpmath.npdf(z), ends)
@@ -182,9 +180,7 @@ def test_zero_variance_is_the_value_at_zero(name):
 
 def test_custom_callables_integrate_like_the_built_in_ones():
     tanh = activations.custom(np.tanh, lambda u: 1 / np.cosh(u) ** 2)
-    clip = activations.custom(
-        lambda u: np.clip(u, -1, 1), lambda u: (np.abs(u) < 1).astype(u.dtype), kinks=(-1, 1)
-    )
+    clip = activations.custom(lambda u: np.clip(u, -1, 1), lambda u: (np.abs(u) < 1).astype(u.dtype), kinks=(-1, 1))
     for custom, name in ((tanh, "tanh"), (clip, "hard_tanh")):
         ours, known = theory.moments(custom, 2.5), theory.moments(name, 2.5)
         for field in ("mean", "mean_first", "square", "square_first", "mixed", "weighted"):
@@ -266,9 +262,7 @@ def test_pairs_of_kinked_functions_against_nested_integrals(name):
         w = (half[:, None] * weights).ravel() * np.exp(-0.5 * ((x - shift) / scale) ** 2)
         return g(x) @ w / (scale * math.sqrt(2 * math.pi))
 
-    for order, got in enumerate(
-        (theory.pair_moments(phi, a, b, c).value, theory.pair_moments(phi, a, b, c).first)
-    ):
+    for order, got in enumerate((theory.pair_moments(phi, a, b, c).value, theory.pair_moments(phi, a, b, c).first)):
 
         def part(x, order=order):
             return phi.evaluate(x, order=1)[order]
@@ -381,9 +375,7 @@ def test_homogeneous_functions_scale(name, a, c, rho, scale):
         theory.pair_moments(name, scale * a, scale * b, scale * c),
     )
     assert scaled.value == pytest.approx(scale * pair.value, rel=1e-7, abs=1e-12 * scale * math.sqrt(a * c))
-    assert scaled.first == pytest.approx(
-        pair.first, rel=1e-7, abs=1e-7
-    )  # rounding of rho near +-1, under a root
+    assert scaled.first == pytest.approx(pair.first, rel=1e-7, abs=1e-7)  # rounding of rho near +-1, under a root
 
 
 @settings(max_examples=30, deadline=None)

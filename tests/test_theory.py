@@ -154,9 +154,7 @@ def test_refined_statistics_count_exactly(bias_var):
     squares = C * (trace / C) ** 2 / T + C * (T - 1) / T * entry**2
     assert refined.second_moment == pytest.approx(squares / P, rel=1e-14)
     dual = mf.dual(refined=True)
-    np.testing.assert_allclose(
-        dual, (np.full((T, T), entry) + np.eye(T) * (trace / C - entry)) / T, rtol=1e-14
-    )
+    np.testing.assert_allclose(dual, (np.full((T, T), entry) + np.eye(T) * (trace / C - entry)) / T, rtol=1e-14)
     if bias_var is None:
         np.testing.assert_array_equal(dual, mf.dual())
 
@@ -321,9 +319,7 @@ def test_same_bits_for_any_number_of_threads():
             mf = ff.mean_field(arch, x, executor=pool)
             np.testing.assert_array_equal(mf.dual(), expected)
     # nor does an entry depend on the other samples, as long as they need no finer rule
-    np.testing.assert_allclose(
-        ff.mean_field(arch, x[100:]).dual() * 50, expected[100:, 100:] * 150, rtol=2e-12
-    )
+    np.testing.assert_allclose(ff.mean_field(arch, x[100:]).dual() * 50, expected[100:, 100:] * 150, rtol=2e-12)
 
 
 def test_dual_of_other_inputs():
@@ -384,9 +380,7 @@ def test_fisher_rao_norm_of_homogeneous_networks(activation, L):
     mf = ff.mean_field(network(activation, 1.7, None, L=L, C=3), ff.InputStatistics(4, 1.3, 0.1))
     q_last = mf.order_parameters.q[-1]
     assert mf.fisher_rao_norm == pytest.approx(3 * L**2 * q_last, rel=1e-12)
-    assert mf.fisher_rao_bound == pytest.approx(
-        3 * L * q_last, rel=1e-12
-    )  # Theorem 5 leaves out the cross terms
+    assert mf.fisher_rao_bound == pytest.approx(3 * L * q_last, rel=1e-12)  # Theorem 5 leaves out the cross terms
 
 
 @pytest.mark.parametrize("activation", ["tanh", "erf", "gelu", "softplus"])
@@ -416,9 +410,7 @@ def test_fisher_rao_norm_is_the_mixed_derivative_of_the_output_covariance(activa
 
 def test_fisher_rao_norm_of_data_is_the_mean_over_samples():
     x = clustered(6, 50)
-    norms = [
-        ff.mean_field(network(), ff.InputStatistics(1, float(row @ row) / 50)).fisher_rao_norm for row in x
-    ]
+    norms = [ff.mean_field(network(), ff.InputStatistics(1, float(row @ row) / 50)).fisher_rao_norm for row in x]
     assert ff.mean_field(network(), x).fisher_rao_norm == pytest.approx(np.mean(norms), rel=1e-12)
 
 

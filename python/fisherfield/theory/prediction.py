@@ -361,9 +361,7 @@ class MeanField:
         (8, 8)
         """
         if X is not None:
-            return mean_field(self.arch, X, M=self.M, tol=self.tol, executor=self.executor).dual(
-                refined=refined
-            )
+            return mean_field(self.arch, X, M=self.M, tol=self.tol, executor=self.executor).dual(refined=refined)
         matrix = (self._refined if refined else self._leading).matrix
         matrix.flags.writeable = False
         return matrix
