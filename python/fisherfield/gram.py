@@ -19,8 +19,12 @@ Range = tuple[int, int]
 
 
 def tiles(num_samples: int, tile: int) -> list[tuple[Range, Range]]:
-    """Pairs of sample ranges (rows, columns) on and above the diagonal, the larger pieces of work first."""
-    ranges = [(begin, min(begin + tile, num_samples)) for begin in range(0, num_samples, tile)]
+    """Pairs of sample ranges (rows, columns) on and above the diagonal, the larger pieces of work first.
+
+    A rest of less than half a tile joins the range before it.
+    """
+    begins = range(0, max(num_samples - (tile - 1) // 2, 1), tile)
+    ranges = [(begin, begin + tile) for begin in begins[:-1]] + [(begins[-1], num_samples)]
     pairs = [(rows, columns) for i, rows in enumerate(ranges) for columns in ranges[i:]]
     return sorted(pairs, key=lambda pair: pair[0] == pair[1])
 
@@ -31,7 +35,7 @@ def default_tile(factors: FactoredJacobian, executor: Executor | None) -> int:
     flops = sum(samples**2 * (seeds**2 * layer.B.shape[2] + layer.A.shape[1]) for layer in factors)
     blocks = max(1, min(4 * _executor.workers(executor), math.isqrt(int(flops // 4e6))))
     panel = 192 // factors.dtype.itemsize  # the widest micro-kernel panel
-    return min(-(-samples // (blocks * panel)) * panel, 512 // panel * panel)
+    return min(max(-(-samples // (blocks * panel)) * panel, 48), 480)
 
 
 def gram_matrix(

@@ -29,11 +29,13 @@ class GramTile {
   void operator()(Range rows, Range columns) const {
     const bool diagonal = rows.begin == columns.begin;
     const Index i_step = block_size(row_budget, M::rows), j_step = block_size(column_budget, M::width);
-    for (Index i = rows.begin; i < rows.end; i += i_step)
-      for (Index j = columns.begin; j < columns.end; j += j_step) {
-        const Range I{i, std::min(i + i_step, rows.end)}, J{j, std::min(j + j_step, columns.end)};
+    for (Range I{rows.begin, 0}; I.begin < rows.end; I.begin = I.end) {
+      I.end = block_end(I.begin, i_step, rows.end);
+      for (Range J{columns.begin, 0}; J.begin < columns.end; J.begin = J.end) {
+        J.end = block_end(J.begin, j_step, columns.end);
         if (!(diagonal && f_.seeds == 1 && J.end <= I.begin)) block(I, J, diagonal);
       }
+    }
   }
 
  private:
@@ -42,6 +44,11 @@ class GramTile {
 
   // Samples of a block, so that all seeds fit the budget (or one seed's samples do).
   Index block_size(Index budget, Index unit) const { return std::max<Index>(unit, budget / f_.seeds / unit * unit); }
+
+  // A rest of less than half a block joins the block before it.
+  static Index block_end(Index begin, Index step, Index end) {
+    return end - begin < step + (step + 1) / 2 ? end : begin + step;
+  }
 
   // Seeds of a chunk: as few chunks of even size as the budget allows.
   Index chunk_size(Index budget, Index block) const {
