@@ -133,10 +133,10 @@ def test_errors_and_interrupts_come_out_of_the_pool(threads):
 
 def test_a_pool_inside_its_own_task():
     """Asking for a Fisher information matrix from a task of the same pool of two does not deadlock."""
-    case = make_case((4, 5, 1), ("tanh",), 6)
+    case = make_case((30, 100, 1), ("tanh",), 60)
     expected = ff.Fisher(case.net, case.X).dual()
     with ThreadPoolExecutor(2) as pool:
-        jobs = [pool.submit(lambda: ff.Fisher(case.net, case.X).dual()) for _ in range(8)]
+        jobs = [pool.submit(lambda: ff.Fisher(case.net, case.X, executor=pool).dual(tile=10)) for _ in range(8)]
         for job in jobs:
             np.testing.assert_array_equal(job.result(timeout=60), expected)
 

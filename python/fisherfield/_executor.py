@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from typing import Any, TypeVar
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from itertools import count
+from threading import Lock
+from typing import TypeVar
 
 from ._validate import positive_int
 
@@ -74,36 +77,44 @@ def run(
 ) -> None:
     """Call ``task(item)`` for every item; return when all are done.
 
-    An exception (or an interrupt) cancels what has not started and is raised. ``progress`` is None, True (a bar of
-    tqdm) or a callable ``(done, total)``.
+    The calling thread works too, so that a task may itself ask for work from the same pool. An exception (or an
+    interrupt) drops what has not started and is raised when nothing runs any more: a running kernel still writes into
+    the caller's arrays. ``progress`` is None, True (a bar of tqdm) or a callable ``(done, total)``.
     """
-    pending = list(items)
-    total = len(pending)
-    check_executor(executor)
-    report, close = _reporter(progress, total, label)
-    try:
-        if total <= 1 or (executor is None and num_threads() == 1):
-            for done, item in enumerate(pending, 1):
-                task(item)
-                report(done, total)
-            return
-        futures: list[Future[Any]] = [(executor or _pool()).submit(task, item) for item in pending]
+    waiting = deque(items)
+    total, helpers = len(waiting), min(workers(executor), len(waiting)) - 1
+    report, close = reporter(progress, total, label)
+    counting, done = Lock(), count(1)
+
+    def drain() -> None:
         try:
-            for done, future in enumerate(as_completed(futures), 1):
-                future.result()
-                report(done, total)
+            while True:
+                try:
+                    item = waiting.popleft()
+                except IndexError:
+                    return
+                task(item)
+                with counting:
+                    report(next(done), total)
         except BaseException:
-            for future in futures:
-                future.cancel()
-            for future in futures:
-                if not future.cancelled():
-                    future.exception()  # wait: a running kernel still writes into the caller's arrays
+            waiting.clear()
             raise
+
+    try:
+        futures = [(executor or _pool()).submit(drain) for _ in range(helpers)]
+        try:
+            drain()
+        finally:
+            running = [future for future in futures if not future.cancel()]
+            wait(running)
+        for future in running:
+            future.result()
     finally:
         close()
 
 
-def _reporter(progress: Progress, total: int, label: str) -> tuple[Callable[[int, int], object], Callable[[], object]]:
+def reporter(progress: Progress, total: int, label: str) -> tuple[Callable[[int, int], object], Callable[[], object]]:
+    """Return what to call with ``(done, total)`` after each item, and what to call at the end."""
     if progress is None or progress is False:
         return (lambda done, total: None), (lambda: None)
     if callable(progress):

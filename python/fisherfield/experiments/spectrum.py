@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import spectrum
-from .._executor import Progress
-from .._executor import _reporter as reporter
+from .._executor import Progress, reporter
 from .._validate import FloatArray, as_dtype, as_float_array, non_negative, positive_int
 from ..architecture import MLP
 from ..fisher import Fisher
