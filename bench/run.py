@@ -30,10 +30,14 @@ Contestants = dict[str, Callable[[], object]]
 
 
 def interleave(contestants: Contestants, rounds: int) -> dict[str, float]:
-    """Median seconds of each contestant; one unmeasured call warms each up."""
+    """Median seconds of each contestant; one unmeasured call warms each up.
+
+    A pause before each call lets the threads of the BLAS, which spin for a while after a product, go to sleep.
+    """
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for measured in range(-1, rounds):
         for name, call in contestants.items():
+            time.sleep(0.1)
             start = time.perf_counter()
             call()
             if measured >= 0:
@@ -80,6 +84,7 @@ def gram(rounds: int) -> list[dict[str, object]]:
         print(
             f"{case.name:46s} {seconds['ours'] * 1e3:7.1f}ms {seconds['numpy'] * 1e3:7.1f}ms {row['over_numpy']:8.2f}"
             f" {rate / 1e9:6.0f}GF/s {bound * 1e3:7.1f}ms {row['over_bound']:8.2f}"
+            + (f" (goal {case.goal})" if case.goal else "")
             + "".join(f"  {name} {seconds[name] * 1e3:.0f}ms" for name in rivals),
             flush=True,
         )
@@ -212,10 +217,12 @@ SUITES = {"gram": gram, "theory": theory, "activations": activations, "memory": 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suite", nargs="*", choices=[*SUITES, []], help="what to run (default: everything)")
+    parser.add_argument("suite", nargs="*", metavar="suite", help=f"what to run: {', '.join(SUITES)} (default: everything)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the large cases; small ones take more")
     parser.add_argument("--json", type=Path, help="write machine facts and results to this file")
     arguments = parser.parse_args()
+    if unknown := set(arguments.suite) - set(SUITES):
+        parser.error(f"unknown suite {', '.join(sorted(unknown))}; expected {', '.join(SUITES)}")
     results: dict[str, object] = {"machine": machine.facts()}
     print(json.dumps(results["machine"]))
     for name in arguments.suite or SUITES:

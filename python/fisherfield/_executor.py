@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from itertools import count
+from itertools import count, pairwise
 from threading import Lock
 from typing import TypeVar
 
@@ -129,10 +129,13 @@ def reporter(progress: Progress, total: int, label: str) -> tuple[Callable[[int,
     return (lambda done, total: bar.update(1)), bar.close
 
 
-def column_blocks(columns: int, itemsize: int, executor: Executor | None) -> list[tuple[int, int]]:
-    """Cut ``columns`` into ranges (begin, end), a few per worker, each a multiple of the widest kernel panel."""
+def column_blocks(columns: int, itemsize: int, flops: float, executor: Executor | None) -> list[tuple[int, int]]:
+    """Cut ``columns`` evenly into ranges (begin, end) of whole kernel panels, a few per worker.
+
+    Work that takes no longer than waking a thread (``flops`` in all) stays in one piece.
+    """
     panel = 192 // itemsize
     panels = -(-columns // panel)
-    per_block = max(1, -(-panels // (4 * workers(executor))))
-    step = per_block * panel
-    return [(begin, min(begin + step, columns)) for begin in range(0, columns, step)]
+    blocks = max(1, min(4 * workers(executor), panels, int(flops / 4e6)))
+    cuts = [min(panels * block // blocks * panel, columns) for block in range(blocks + 1)]
+    return list(pairwise(cuts))

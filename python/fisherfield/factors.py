@@ -48,9 +48,10 @@ class LayerFactors:
 
     def diagonal(self, scale: float, out: FloatArray, executor: Executor | None = None) -> None:
         """Write ``scale * sum_t sum_r (gradient)^2`` of the layer's parameters to ``out``."""
+        flops = 2.0 * self.B.shape[1] * self.num_parameters
         _executor.run(
             lambda rows: kernels.layer_diagonal(self.A, self.B, self.bias, scale, out, *rows),
-            _executor.column_blocks(self.B.shape[2], out.itemsize, executor),
+            _executor.column_blocks(self.B.shape[2], out.itemsize, flops, executor),
             executor,
         )
 
@@ -163,7 +164,7 @@ def _backward(delta: FloatArray, W: FloatArray, slope: FloatArray, executor: Exe
     out = np.empty((*delta.shape[:2], W.shape[1]), W.dtype)
     _executor.run(
         lambda columns: kernels.layer_backward(delta, W, slope, out, *columns),
-        _executor.column_blocks(W.shape[1], W.itemsize, executor),
+        _executor.column_blocks(W.shape[1], W.itemsize, 2.0 * delta.size * W.shape[1], executor),
         executor,
     )
     return out

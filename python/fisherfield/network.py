@@ -160,7 +160,7 @@ class Network:
     ) -> FloatArray:
         out = np.empty((len(h), self.weights[l].shape[0]), self.dtype)
         bias = None if self.biases is None else self.biases[l]
-        blocks = _executor.column_blocks(out.shape[1], self.dtype.itemsize, executor)
+        blocks = _executor.column_blocks(out.shape[1], out.itemsize, 2.0 * h.size * out.shape[1], executor)
         _executor.run(
             lambda block: kernels.layer_forward(h, self.weights[l], bias, phi, out, slope, *block),
             blocks,
