@@ -92,6 +92,7 @@ class MLP:
         self,
         widths: Sequence[int],
         activation: ActivationLike | Sequence[ActivationLike] = "tanh",
+        *,
         weight_var: float | Sequence[float] = 1.0,
         bias_var: float | Sequence[float] | None = 0.0,
         init: str = "gaussian",
@@ -153,7 +154,7 @@ class MLP:
             if self.has_biases:
                 bias = np.sqrt(self.bias_vars[l]) * rng.standard_normal(fan_out)
                 biases.append(bias.astype(resolved, copy=False))
-        return Network(weights, biases if self.has_biases else None, self.activations)
+        return Network(weights, biases if self.has_biases else None, activation=self.activations)
 
 
 def _gaussian(rng: np.random.Generator, rows: int, columns: int, variance: float) -> FloatArray:

@@ -69,9 +69,9 @@ class Fisher:
         self,
         net: Network,
         X: Any,
+        *,
         likelihood: str | likelihoods.Likelihood = "gaussian",
         kind: str = "exact",
-        *,
         executor: Executor | None = None,
     ) -> None:
         if not isinstance(net, Network):
