@@ -100,14 +100,14 @@ def theory(rounds: int) -> list[dict[str, object]]:
     rows = []
     print(f"\n{'pairwise theory, 500 digits, L=4':46s} {'ours':>9s}")
     for activation, weight_var, bias_var in (("tanh", 3.0, 0.64), ("erf", 3.0, 0.64), ("relu", 2.0, 0.1)):
-        arch = ff.MLP((64, 500, 500, 500, 1), activation, weight_var, bias_var)
+        arch = ff.MLP((64, 500, 500, 500, 1), activation, weight_var=weight_var, bias_var=bias_var)
         if activation == "tanh":
             # An independent route: tensor-product quadrature of every pair, on a sample of pairs.
             assert_pairs(arch, X)
         seconds = interleave({"ours": lambda arch=arch: ff.mean_field(arch, X).dual()}, 3 * rounds)
         rows.append({"case": f"pairwise {activation}", "seconds": seconds})
         print(f"{activation:46s} {seconds['ours'] * 1e3:7.1f}ms", flush=True)
-    arch = ff.MLP((1000, 1000, 1000, 1), "tanh", 3.0, 0.64)
+    arch = ff.MLP((1000, 1000, 1000, 1), "tanh", weight_var=3.0, bias_var=0.64)
     seconds = interleave({"ours": lambda: ff.mean_field(arch, 100).statistics}, 20 * rounds)
     rows.append({"case": "statistics tanh L=3", "seconds": seconds})
     print(f"{'statistics, unit Gaussian inputs, tanh L=3':46s} {seconds['ours'] * 1e6:7.0f}us", flush=True)
@@ -180,7 +180,7 @@ import resource, sys
 import numpy as np
 import fisherfield as ff
 widths, T = tuple(map(int, sys.argv[1].split("-"))), int(sys.argv[2])
-net = ff.MLP(widths, "tanh", 3.0, 0.64).sample(0, sys.argv[3])
+net = ff.MLP(widths, "tanh", weight_var=3.0, bias_var=0.64).sample(0, sys.argv[3])
 X = np.random.default_rng(0).standard_normal((T, widths[0])).astype(sys.argv[3])
 fim = ff.Fisher(net, X)
 ff.Fisher(net, X[:4]).dual()

@@ -42,7 +42,7 @@ def make_case(widths, names, samples, *, biases=True, seed=0, dtype="float64"):
     weights = [(rng.standard_normal(shape) / np.sqrt(shape[1])).astype(dtype) for shape in shapes]
     vectors = [(0.5 * rng.standard_normal(rows)).astype(dtype) for rows, _ in shapes] if biases else None
     X = rng.standard_normal((samples, widths[0])).astype(dtype)
-    net = ff.Network(weights, vectors, [swish_like if name == "custom" else name for name in names])
+    net = ff.Network(weights, vectors, activation=[swish_like if name == "custom" else name for name in names])
     return Case(net, X, tuple(names))
 
 

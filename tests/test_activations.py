@@ -277,6 +277,19 @@ def test_given_derivatives_are_checked():
         activations.custom(np.abs, np.sign)
 
 
+def test_a_built_in_made_by_its_class_is_complete():
+    for name in activations.available():
+        assert activations.Activation(name) == activations.get(name)
+    assert activations.Activation("elu", parameter=0.5) == activations.elu(0.5)
+    assert activations.Activation("elu")(-1.0) == pytest.approx(np.expm1(-1.0))
+    with pytest.raises(ValueError, match="did you mean 'tanh'"):
+        activations.Activation("tahn")
+    with pytest.raises(ValueError, match="parameter: expected None, because tanh has no"):
+        activations.Activation("tanh", parameter=2.0)
+    with pytest.raises(ValueError, match="slope: expected a finite number"):
+        activations.Activation("leaky_relu", parameter=np.inf)
+
+
 def test_callables_of_the_wrong_kind_are_refused():
     with pytest.raises(ValueError, match="shape and dtype of u"):
         activations.custom(lambda u: u.sum())
@@ -286,6 +299,8 @@ def test_callables_of_the_wrong_kind_are_refused():
         activations.custom(lambda u: np.where(u > 2, np.inf, u))
     with pytest.raises(ValueError, match="apart for a numerical derivative"):
         activations.custom(np.sin, kinks=[0, 0.01])
+    with pytest.raises(TypeError, match="kinks: expected a sequence of numbers, got 3"):
+        activations.custom(np.tanh, kinks=3)
     with pytest.raises(TypeError, match="first: expected a callable"):
         activations.custom(np.sin, 3)
     with pytest.raises(TypeError, match="function: expected a callable"):

@@ -13,7 +13,7 @@ import fisherfield as ff
 
 W1, W2, B1, B2 = np.ones((4, 3)), np.ones((2, 4)), np.zeros(4), np.zeros(2)
 X = np.ones((5, 3))
-NET = ff.Network([W1, W2], [B1, B2], "tanh")
+NET = ff.Network([W1, W2], [B1, B2], activation="tanh")
 
 
 def with_entry(array, value):
@@ -138,7 +138,7 @@ def test_sampling():
 
 
 def test_activations():
-    refused(ValueError, "got 'tahn'; did you mean 'tanh'?", ff.Network, [W1, W2], None, "tahn")
+    refused(ValueError, "got 'tahn'; did you mean 'tanh'?", ff.Network, [W1, W2], activation="tahn")
     refused(ValueError, "got 'tahn'", ff.MLP, (3, 4, 1), activation="tahn")
     for wrong in (None, 3, np.array(["tanh"])):
         refused(TypeError, "activation: expected a name, an Activation or a call", ff.MLP, (3, 4, 1), wrong)
@@ -147,13 +147,21 @@ def test_activations():
         "activation: expected one activation or one per hidden layer (1), got 2",
         ff.Network,
         [W1, W2],
-        None,
-        ["tanh", "tanh"],
+        activation=["tanh", "tanh"],
     )
 
 
+def test_options_are_given_by_name():
+    with pytest.raises(TypeError, match="positional argument"):
+        ff.MLP((3, 4, 1), "tanh", 2.0)
+    with pytest.raises(TypeError, match="positional argument"):
+        ff.Network([W1, W2], [B1, B2], "tanh")
+    with pytest.raises(TypeError, match="positional argument"):
+        ff.Fisher(NET, X, "gaussian")
+
+
 def custom_network(function):
-    return ff.Network([W1, W2], None, ff.activations.custom(function, name="mine"))
+    return ff.Network([W1, W2], None, activation=ff.activations.custom(function, name="mine"))
 
 
 def test_custom_activations_keep_shape_dtype_and_argument():
@@ -177,8 +185,8 @@ def test_custom_activations_keep_shape_dtype_and_argument():
 )
 def test_custom_activations_may_return_any_layout(layout):
     phi = ff.activations.custom(lambda u: layout(np.tanh(u)), lambda u: layout(1 - np.tanh(u) ** 2))
-    fim = ff.Fisher(ff.Network([W1 / 3, W2], [B1, B2], phi), X)
-    expected = ff.Fisher(ff.Network([W1 / 3, W2], [B1, B2], "tanh"), X).dual()
+    fim = ff.Fisher(ff.Network([W1 / 3, W2], [B1, B2], activation=phi), X)
+    expected = ff.Fisher(ff.Network([W1 / 3, W2], [B1, B2], activation="tanh"), X).dual()
     np.testing.assert_allclose(fim.dual(), expected, rtol=1e-12)
 
 
@@ -207,7 +215,7 @@ def test_executors():
 def test_overflow(dtype):
     """The largest numbers give an error, not inf or NaN, and the hint of float64 only where it helps."""
     huge = np.sqrt(np.finfo(dtype).max) * 10
-    forward = ff.Network([huge * np.ones((2, 3), dtype), huge * np.ones((1, 2), dtype)], None, "linear")
+    forward = ff.Network([huge * np.ones((2, 3), dtype), huge * np.ones((1, 2), dtype)], None, activation="linear")
     inputs = X.astype(dtype)
     for name in (
         "dual",
@@ -222,7 +230,7 @@ def test_overflow(dtype):
         with pytest.raises(ValueError, match=f"net\\(X\\): expected finite outputs, got inf .*{dtype}") as caught:
             getattr(ff.Fisher(forward, inputs), name)()
         assert ("use float64" in str(caught.value)) == (dtype == "float32")
-    backward = ff.Network([np.ones((2, 3), dtype) / huge, huge * np.ones((1, 2), dtype)], None, "linear")
+    backward = ff.Network([np.ones((2, 3), dtype) / huge, huge * np.ones((1, 2), dtype)], None, activation="linear")
     names = ["dual", "diagonal", "dense", "eigenvalues", "statistics", "layer_blocks"]
     names += ["trace"] if dtype == "float64" else []  # traces are summed in float64
     for name in names:

@@ -72,7 +72,7 @@ def test_memory_layout_of_the_arguments_does_not_matter():
         return array[::-1].copy()[::-1]
 
     for layout in (np.asfortranarray, strided, frozen, reversed_twice, lambda a: a.tolist()):
-        net = ff.Network([layout(w) for w in weights], [layout(b) for b in biases], "tanh")
+        net = ff.Network([layout(w) for w in weights], [layout(b) for b in biases], activation="tanh")
         np.testing.assert_array_equal(net(layout(case.X)), expected)
         np.testing.assert_array_equal(ff.Fisher(net, layout(case.X)).dual(), ff.Fisher(case.net, case.X).dual())
 
@@ -90,11 +90,11 @@ def test_different_activations_in_different_layers():
     case = make_case((4, 5, 6, 3), ("relu", "erf"), 5)
     assert [phi.name for phi in case.net.activations] == ["relu", "erf"]
     assert_close(case.net(case.X), case.twin.outputs(case.X))
-    swapped = ff.Network(case.net.weights, case.net.biases, ["erf", "relu"])
+    swapped = ff.Network(case.net.weights, case.net.biases, activation=["erf", "relu"])
     assert np.abs(swapped(case.X) - case.net(case.X)).max() > 1e-3
 
 
 def test_infinite_outputs_are_returned_by_the_forward_pass():
     """Overflow is an answer of the network; only its Fisher information matrix refuses it."""
-    net = ff.Network([np.full((1, 1), 1e200), np.full((1, 1), 1e200)], None, "linear")
+    net = ff.Network([np.full((1, 1), 1e200), np.full((1, 1), 1e200)], None, activation="linear")
     assert np.isinf(net(np.full((1, 1), 1.0)))

@@ -15,7 +15,7 @@ ACTIVATIONS = activations.available()
 
 
 def network(activation="tanh", weight_var=3.0, bias_var=0.64, L=3, width=50, C=1):
-    return ff.MLP((width,) * L + (C,), activation, weight_var, bias_var)
+    return ff.MLP((width,) * L + (C,), activation, weight_var=weight_var, bias_var=bias_var)
 
 
 def order_by_pairs(arch, a, b, c):
@@ -97,7 +97,9 @@ def test_relu_in_closed_form():
 
 
 def test_layers_of_their_own():
-    arch = ff.MLP((20, 40, 60, 30, 3), ["tanh", "relu", "gelu"], [2.0, 1.5, 1.2, 0.7], [0.1, 0.0, 0.3, 0.2])
+    arch = ff.MLP(
+        (20, 40, 60, 30, 3), ["tanh", "relu", "gelu"], weight_var=[2.0, 1.5, 1.2, 0.7], bias_var=[0.1, 0.0, 0.3, 0.2]
+    )
     mf = ff.mean_field(arch, ff.InputStatistics(T=5, qhat0=1.4, qhat_st0=-0.3))
     order = mf.order_parameters
     q, qhat, qtilde = order_by_pairs(arch, 1.4, 1.4, 1.4)
@@ -140,7 +142,7 @@ def test_statistics_are_the_published_formulas():
 
 @pytest.mark.parametrize("bias_var", [None, 0.0, 0.64])
 def test_refined_statistics_count_exactly(bias_var):
-    arch = ff.MLP((20, 40, 30, 4), "tanh", 2.0, bias_var)
+    arch = ff.MLP((20, 40, 30, 4), "tanh", weight_var=2.0, bias_var=bias_var)
     T, C = 11, 4
     mf = ff.mean_field(arch, ff.InputStatistics(T, 1.0, 0.2))
     order, plus = mf.order_parameters, 0.0 if bias_var is None else 1.0
@@ -204,6 +206,12 @@ def test_centered_networks(activation, bias_var, centered):
     assert not ff.mean_field(mf.arch, ff.InputStatistics(10, 1.0, 0.2)).is_centered
 
 
+def test_a_loose_tolerance_centres_no_network():
+    mf = ff.mean_field(network("tanh", 1.5, 1e-3), 10, tol=0.1)
+    assert 1e-10 < mf.kappa2 / mf.kappa1 < 0.1
+    assert not mf.is_centered
+
+
 def test_one_sample():
     mf = ff.mean_field(network(), 1)
     assert mf.statistics.maximum == pytest.approx(mf.alpha * mf.kappa1 * mf.M)
@@ -221,19 +229,19 @@ variances = st.floats(0.05, 4.0)
     name=st.sampled_from(ACTIVATIONS),
     weight_var=variances,
     bias_var=st.one_of(st.none(), st.floats(0.0, 2.0)),
-    overlap=st.floats(-1.0, 1.0),
+    overlap=st.floats(-1.0, 1.0),  # of two samples; more cannot all be opposite
     depth=st.integers(2, 5),
 )
 def test_invariants(name, weight_var, bias_var, overlap, depth):
     arch = network(name, weight_var, bias_var, L=depth, width=10)
-    mf = ff.mean_field(arch, ff.InputStatistics(T=6, qhat0=1.0, qhat_st0=overlap))
+    mf = ff.mean_field(arch, ff.InputStatistics(T=2, qhat0=1.0, qhat_st0=overlap))
     order, slack = mf.order_parameters, 1 + 1e-11
     assert abs(mf.kappa2) <= mf.kappa1 * slack
     for single, pair in (("q", "q_st"), ("qhat", "qhat_st"), ("qtilde", "qtilde_st")):
         assert (np.abs(getattr(order, pair)) <= getattr(order, single) * slack + 1e-300).all()
     # closer inputs have closer activations where phi is monotone
     if name in ("tanh", "erf", "relu", "sigmoid", "softplus", "elu"):
-        closer = ff.mean_field(arch, ff.InputStatistics(6, 1.0, (1 + overlap) / 2)).order_parameters
+        closer = ff.mean_field(arch, ff.InputStatistics(2, 1.0, (1 + overlap) / 2)).order_parameters
         assert (closer.qhat_st >= order.qhat_st - 1e-11 * order.qhat).all()
     stats = mf.statistics
     assert stats.maximum <= mf.alpha * mf.kappa1 * mf.M * slack
@@ -255,7 +263,7 @@ def clustered(T, dimension, seed=0):
 @pytest.mark.parametrize("activation", ["tanh", "erf", "relu", "hard_tanh", "gelu", "cos", "selu", "linear"])
 def test_data_against_the_recursion_of_each_pair(activation):
     T, x = 40, clustered(40, 12)
-    arch = ff.MLP((12, 30, 20, 40, 2), activation, [2.0, 1.5, 1.2, 1.0], [0.1, 0.2, 0.0, 0.3])
+    arch = ff.MLP((12, 30, 20, 40, 2), activation, weight_var=[2.0, 1.5, 1.2, 1.0], bias_var=[0.1, 0.2, 0.0, 0.3])
     mf = ff.mean_field(arch, x)
     overlaps = x @ x.T / 12
     for refined in (False, True):
@@ -271,7 +279,7 @@ def test_data_against_the_recursion_of_each_pair(activation):
 
 def test_mean_order_parameters_of_data():
     x = clustered(9, 12)
-    arch = ff.MLP((12, 30, 20, 1), "tanh", 2.0, 0.1)
+    arch = ff.MLP((12, 30, 20, 1), "tanh", weight_var=2.0, bias_var=0.1)
     mf, overlaps = ff.mean_field(arch, x), x @ x.T / 12
     pairs = [(s, t) for s in range(9) for t in range(s)]
     every = [order_by_pairs(arch, overlaps[s, s], overlaps[s, t], overlaps[t, t]) for s, t in pairs]
@@ -302,7 +310,7 @@ def test_orthogonal_data_are_the_papers_inputs(activation):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_repeated_and_scaled_samples(activation):
     x = clustered(5, 12)
-    mf = ff.mean_field(ff.MLP((12, 30, 20, 1), activation, 2.0, None), np.vstack([x, x, -0.5 * x]))
+    mf = ff.mean_field(ff.MLP((12, 30, 20, 1), activation, weight_var=2.0, bias_var=None), np.vstack([x, x, -0.5 * x]))
     dual = mf.dual()
     np.testing.assert_allclose(np.diag(dual[:5, 5:10]), np.diag(dual)[:5], rtol=2e-12)
     np.testing.assert_allclose(dual[:5, :5], dual[5:10, 5:10], rtol=1e-13)
@@ -312,7 +320,7 @@ def test_repeated_and_scaled_samples(activation):
 
 def test_same_bits_for_any_number_of_threads():
     x = clustered(150, 33)
-    arch = ff.MLP((33, 30, 30, 20, 1), ["tanh", "erf", "gelu"], 2.0, 0.1)
+    arch = ff.MLP((33, 30, 30, 20, 1), ["tanh", "erf", "gelu"], weight_var=2.0, bias_var=0.1)
     expected = ff.mean_field(arch, x).dual()
     for workers in (1, 2, 4):
         with ThreadPoolExecutor(workers) as pool:
@@ -324,7 +332,7 @@ def test_same_bits_for_any_number_of_threads():
 
 def test_dual_of_other_inputs():
     x, y = clustered(7, 12), clustered(6, 12, seed=1)
-    arch = ff.MLP((12, 30, 1), "tanh", 2.0, 0.1)
+    arch = ff.MLP((12, 30, 1), "tanh", weight_var=2.0, bias_var=0.1)
     np.testing.assert_array_equal(
         ff.mean_field(arch, x).dual(y, refined=True), ff.mean_field(arch, y).dual(refined=True)
     )
@@ -332,7 +340,7 @@ def test_dual_of_other_inputs():
 
 def test_float32_data_are_computed_in_float64():
     x = clustered(7, 12).astype(np.float32)
-    arch = ff.MLP((12, 30, 1), "tanh", 2.0, 0.1)
+    arch = ff.MLP((12, 30, 1), "tanh", weight_var=2.0, bias_var=0.1)
     dual = ff.mean_field(arch, x).dual()
     assert dual.dtype == np.float64
     np.testing.assert_array_equal(dual, ff.mean_field(arch, x.astype(np.float64)).dual())
@@ -342,7 +350,7 @@ def test_a_zero_input():
     x = clustered(4, 12)
     x[2] = 0
     for bias_var in (None, 0.0, 0.3):
-        dual = ff.mean_field(ff.MLP((12, 30, 20, 1), "relu", 2.0, bias_var), x).dual(refined=True)
+        dual = ff.mean_field(ff.MLP((12, 30, 20, 1), "relu", weight_var=2.0, bias_var=bias_var), x).dual(refined=True)
         assert np.isfinite(dual).all()
         assert (dual[2, 2] == 0) == (bias_var is None)
 
@@ -350,15 +358,40 @@ def test_a_zero_input():
 def test_a_custom_activation_on_data():
     x = clustered(40, 12)
     tanh = activations.custom(np.tanh, lambda u: 1 / np.cosh(u) ** 2)
-    custom = ff.mean_field(ff.MLP((12, 30, 20, 1), tanh, 2.0, 0.1), x)
-    known = ff.mean_field(ff.MLP((12, 30, 20, 1), "tanh", 2.0, 0.1), x)
+    custom = ff.mean_field(ff.MLP((12, 30, 20, 1), tanh, weight_var=2.0, bias_var=0.1), x)
+    known = ff.mean_field(ff.MLP((12, 30, 20, 1), "tanh", weight_var=2.0, bias_var=0.1), x)
     np.testing.assert_allclose(custom.dual(), known.dual(), rtol=1e-11)
 
 
 def test_largest_eigenvalue_of_many_samples():
     x = clustered(520, 12)
-    mf = ff.mean_field(ff.MLP((12, 30, 20, 1), "relu", 2.0, 0.1), x)
+    mf = ff.mean_field(ff.MLP((12, 30, 20, 1), "relu", weight_var=2.0, bias_var=0.1), x)
     assert mf.statistics.maximum == pytest.approx(np.linalg.eigvalsh(mf.dual())[-1], rel=1e-12)
+
+
+@pytest.mark.parametrize("half", [10, 256])
+def test_largest_eigenvalue_of_centred_data(half):
+    y = np.random.default_rng(0).integers(-3, 4, (half, 4)).astype(np.float64)
+    arch = ff.MLP((4, 8, 1), "linear", weight_var=1.0, bias_var=None)
+    mf = ff.mean_field(arch, np.vstack([y, -y]))  # the vector of ones is in the null space, exactly
+    assert mf.statistics.maximum == pytest.approx(np.linalg.eigvalsh(mf.dual())[-1], rel=1e-12)
+
+
+@pytest.mark.parametrize("T", [9, 501])
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+def test_zero_data(activation, T):
+    arch = ff.MLP((4, 8, 1), activation, weight_var=1.0, bias_var=None)
+    mf = ff.mean_field(arch, np.zeros((T, 4)))
+    assert mf.statistics.maximum == 0
+    assert mf.critical_learning_rate(0.9) == math.inf
+
+
+def test_data_are_copied():
+    x = clustered(7, 12)
+    arch = ff.MLP((12, 30, 1), "tanh", weight_var=2.0, bias_var=0.1)
+    expected, mf = ff.mean_field(arch, x).dual(), ff.mean_field(arch, x)
+    x[:] = 1
+    np.testing.assert_array_equal(mf.dual(), expected)
 
 
 def test_input_statistics_of_data():
@@ -368,6 +401,16 @@ def test_input_statistics_of_data():
     assert stats.T == 9
     assert stats.qhat0 == pytest.approx(np.trace(overlaps) / 9, rel=1e-14)
     assert stats.qhat_st0 == pytest.approx(overlaps[~np.eye(9, dtype=bool)].mean(), rel=1e-13)
+
+
+@given(T=st.integers(2, 12), dimension=st.integers(1, 5), seed=st.integers(0, 99))
+def test_input_statistics_at_the_ends_of_their_range(T, dimension, seed):
+    x = np.random.default_rng(seed).standard_normal((T, dimension))
+    alike = ff.InputStatistics.from_data(np.repeat(x[:1], T, axis=0))
+    assert alike.qhat_st0 == pytest.approx(alike.qhat0, rel=1e-12)
+    centred = ff.InputStatistics.from_data(x - x.mean(axis=0))
+    assert centred.qhat_st0 == pytest.approx(-centred.qhat0 / (T - 1), rel=1e-12)
+    assert np.linalg.eigvalsh(ff.mean_field(network("linear", 1.0, None), centred).dual())[0] >= -1e-12 * centred.qhat0
 
 
 # --- Fisher-Rao norm
@@ -386,7 +429,7 @@ def test_fisher_rao_norm_of_homogeneous_networks(activation, L):
 @pytest.mark.parametrize("activation", ["tanh", "erf", "gelu", "softplus"])
 def test_fisher_rao_norm_is_the_mixed_derivative_of_the_output_covariance(activation):
     # E (df/de)^2 = d^2/(de de') E f_e f_e' at 0, f_e the network whose weights are scaled by 1 + e
-    arch = ff.MLP((20, 30, 30, 20, 1), activation, [1.5, 2.0, 1.2, 0.8], [0.3, 0.1, 0.0, 0.5])
+    arch = ff.MLP((20, 30, 30, 20, 1), activation, weight_var=[1.5, 2.0, 1.2, 0.8], bias_var=[0.3, 0.1, 0.0, 0.5])
 
     def covariance(e, f):
         u = v = uv = 1.3
@@ -449,7 +492,9 @@ def test_bad_inputs(inputs, error, message):
         ({"T": 0}, "T: expected an integer >= 1"),
         ({"T": 3, "qhat0": 0.0}, "qhat0: expected a number > 0"),
         ({"T": 3, "qhat0": math.nan}, "qhat0: expected a finite number"),
-        ({"T": 3, "qhat_st0": 1.1}, r"qhat_st0: expected \|qhat_st0\| <= qhat0 = 1"),
+        ({"T": 3, "qhat_st0": 1.1}, r"qhat_st0: expected -0.5 <= qhat_st0 <= 1 for T = 3 .*, got 1.1"),
+        ({"T": 3, "qhat_st0": -0.51}, r"qhat_st0: expected -0.5 <= qhat_st0 <= 1 for T = 3 .*, got -0.51"),
+        ({"T": 1, "qhat_st0": -1.1}, r"qhat_st0: expected -1 <= qhat_st0 <= 1 for T = 1 .*, got -1.1"),
     ],
 )
 def test_bad_input_statistics(options, message):
@@ -473,7 +518,7 @@ def test_bad_options():
 
 def test_overflowing_order_parameters():
     with pytest.raises(ValueError, match="order parameter q is not a finite number at index"):
-        ff.mean_field(ff.MLP((5,) * 12 + (1,), "relu", 1e40), 10).kappa1  # noqa: B018
+        ff.mean_field(ff.MLP((5,) * 12 + (1,), "relu", weight_var=1e40), 10).kappa1  # noqa: B018
 
 
 def test_a_dual_that_cannot_fit():

@@ -21,7 +21,7 @@ VARIANCES = {"tanh": (3.0, 0.64), "relu": (2.0, 0.1), "linear": (1.0, 0.1), "erf
 
 def architecture(activation, M, C=1):
     weight_var, bias_var = VARIANCES[activation]
-    return ff.MLP((M,) * L + (C,), activation, weight_var, bias_var)
+    return ff.MLP((M,) * L + (C,), activation, weight_var=weight_var, bias_var=bias_var)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._native import kernels
-from ._validate import FloatArray, number, positive_int
+from ._validate import FloatArray, as_sequence, number, positive_int
 
 __all__ = ["Activation", "available", "custom", "elu", "get", "leaky_relu"]
 
@@ -28,11 +28,19 @@ def _native(name: str, parameter: float | None) -> Any:
     return kernels.Activation(name, 0.0 if parameter is None else parameter)
 
 
+def _require_built_in(name: str) -> None:
+    if name not in available():
+        close = difflib.get_close_matches(str(name), available(), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"activation: expected one of {', '.join(available())}, got {name!r}{hint}")
+
+
 @dataclass(frozen=True, repr=False)
 class Activation:
     """An activation function phi, applied entry by entry, with its first and second derivative.
 
-    Made by :func:`get`, :func:`leaky_relu`, :func:`elu` or :func:`custom`. ``erf`` is the plain error
+    Made by :func:`get`, :func:`leaky_relu`, :func:`elu` or :func:`custom`; ``Activation(name)`` is
+    ``get(name)``, and kinks and oddness of a built-in function are always its own. ``erf`` is the plain error
     function and ``gelu`` the exact ``u Phi(u)``. Where a derivative does not exist the built-in functions
     take 0 for ``relu``, ``abs`` and ``hard_tanh``, and the derivative from the left for ``leaky_relu``,
     ``elu`` and ``selu``; second derivatives leave out the delta functions at the kinks. Infinite arguments
@@ -43,13 +51,18 @@ class Activation:
     name : str
         Name of the function.
     parameter : float or None
-        Slope of ``leaky_relu``, alpha of ``elu``; None for the others.
+        Slope of ``leaky_relu`` (default 0.01), alpha of ``elu`` (default 1); None for the others.
     kinks : tuple of float
         Points, ascending, where phi or one of its derivatives jumps; integrals split there.
     is_odd : bool
         Whether ``phi(-u) == -phi(u)`` is known to hold for all u. Always False for custom functions.
     functions : tuple of callable or None
         ``(phi, phi', phi'')`` of a custom function; None for the built-in functions.
+
+    Raises
+    ------
+    ValueError
+        If the name of a function that is not custom is unknown, or its parameter is not finite or not one.
 
     Examples
     --------
@@ -66,6 +79,21 @@ class Activation:
     kinks: tuple[float, ...] = ()
     is_odd: bool = False
     functions: tuple[Function, Function, Function] | None = None
+
+    def __post_init__(self) -> None:
+        if self.functions:
+            return
+        _require_built_in(self.name)
+        parameter = self.parameter
+        if self.name in _PARAMETERS:
+            label, default = _PARAMETERS[self.name]
+            parameter = default if parameter is None else number(parameter, label)
+        elif parameter is not None:
+            raise ValueError(f"parameter: expected None, because {self.name} has no parameter, got {parameter!r}")
+        native, set_field = _native(self.name, parameter), object.__setattr__
+        set_field(self, "parameter", parameter)
+        set_field(self, "kinks", native.kinks)
+        set_field(self, "is_odd", native.is_odd)
 
     @property
     def native(self) -> Any:
@@ -134,19 +162,14 @@ def available() -> tuple[str, ...]:
     return names
 
 
-def _built_in(name: str, parameter: float | None = None) -> Activation:
-    native = _native(name, parameter)
-    return Activation(name, parameter, kinks=native.kinks, is_odd=native.is_odd)
-
-
 def leaky_relu(slope: float = 0.01) -> Activation:
     """Return phi(u) = u for u > 0 and ``slope * u`` otherwise."""
-    return _built_in("leaky_relu", number(slope, "slope"))
+    return Activation("leaky_relu", number(slope, "slope"))
 
 
 def elu(alpha: float = 1.0) -> Activation:
     """Return phi(u) = u for u > 0 and ``alpha * (exp(u) - 1)`` otherwise."""
-    return _built_in("elu", number(alpha, "alpha"))
+    return Activation("elu", number(alpha, "alpha"))
 
 
 def get(spec: str | Activation | Function) -> Activation:
@@ -174,11 +197,7 @@ def get(spec: str | Activation | Function) -> Activation:
     if isinstance(spec, Activation):
         return spec
     if isinstance(spec, str):
-        if spec not in available():
-            close = difflib.get_close_matches(spec, available(), n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"activation: expected one of {', '.join(available())}, got {spec!r}{hint}")
-        return _built_in(spec, _PARAMETERS[spec][1] if spec in _PARAMETERS else None)
+        return Activation(spec)
     if callable(spec):
         return custom(spec)
     raise TypeError(f"activation: expected a name, an Activation or a callable, got {spec!r}")
@@ -217,7 +236,7 @@ def custom(
     Raises
     ------
     TypeError
-        If an argument is not callable, or a kink is not a number.
+        If an argument is not callable, or ``kinks`` is not a sequence of numbers.
     ValueError
         If a callable returns another shape or dtype or numbers that are not finite, if a given derivative
         contradicts the function, or if kinks lie too close together for a numerical derivative.
@@ -233,6 +252,7 @@ def custom(
     for argument, value in (("function", function), ("first", first), ("second", second)):
         if not callable(value) and (value is not None or argument == "function"):
             raise TypeError(f"{argument}: expected a callable, got {value!r}")
+    kinks = as_sequence(kinks, "kinks", "a sequence of numbers")
     points = tuple(sorted({number(kink, "kinks") for kink in kinks}))
     numerical_first = NumericalDerivative(function, 1, points)
     numerical_second = (

@@ -62,7 +62,8 @@ class MLP:
         network has no biases.
     init : {"gaussian", "orthogonal"}
         Law of the weights. ``"orthogonal"`` draws Haar orthogonal matrices (for a rectangular layer, orthonormal
-        columns or rows) scaled so that :math:`E[(W^l_{ij})^2] = \sigma_w^2 / M_{l-1}` as in the Gaussian case.
+        columns or rows) scaled so that :math:`E[(W^l_{ij})^2] = \sigma_w^2 / M_{l-1}` as in the Gaussian case. They
+        come from LAPACK's QR factorisation: their last bits may follow the number of threads of the BLAS.
 
     Raises
     ------
@@ -92,6 +93,7 @@ class MLP:
         self,
         widths: Sequence[int],
         activation: ActivationLike | Sequence[ActivationLike] = "tanh",
+        *,
         weight_var: float | Sequence[float] = 1.0,
         bias_var: float | Sequence[float] | None = 0.0,
         init: str = "gaussian",
@@ -133,7 +135,8 @@ class MLP:
         Parameters
         ----------
         seed : int, numpy.random.Generator or None
-            The same seed gives the same network; float32 networks are the float64 ones, rounded.
+            The same seed gives the same network (orthogonal weights up to the last bits, see ``init``); float32
+            networks are the float64 ones, rounded.
         dtype : {"float64", "float32"}
             Precision of the weights.
 
@@ -153,7 +156,7 @@ class MLP:
             if self.has_biases:
                 bias = np.sqrt(self.bias_vars[l]) * rng.standard_normal(fan_out)
                 biases.append(bias.astype(resolved, copy=False))
-        return Network(weights, biases if self.has_biases else None, self.activations)
+        return Network(weights, biases if self.has_biases else None, activation=self.activations)
 
 
 def _gaussian(rng: np.random.Generator, rows: int, columns: int, variance: float) -> FloatArray:

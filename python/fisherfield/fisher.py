@@ -37,14 +37,15 @@ class Fisher:
     net : Network
         The network; P parameters, C outputs.
     X : array, shape (T, M_0)
-        Inputs, one a row, in the precision of the network.
+        Inputs, one a row, in the precision of the network. Not copied if C-contiguous: results are computed when
+        asked, so do not change it while this object is in use.
     likelihood : str or Likelihood
         Output distribution; ``"gaussian"`` is ``y ~ N(f(x), I)``.
     kind : {"exact"}
         Expectation over y from the output distribution, taken exactly.
     executor : concurrent.futures.Executor, optional
         Threads to use (default: a shared pool of ``FISHERFIELD_NUM_THREADS`` or all processors). No bit of any
-        result depends on it.
+        result depends on their number; only the last bits of eigenvalues may follow the BLAS's own threads.
 
     Raises
     ------
@@ -69,9 +70,9 @@ class Fisher:
         self,
         net: Network,
         X: Any,
+        *,
         likelihood: str | likelihoods.Likelihood = "gaussian",
         kind: str = "exact",
-        *,
         executor: Executor | None = None,
     ) -> None:
         if not isinstance(net, Network):
@@ -194,7 +195,8 @@ class Fisher:
     def eigenvalues(self) -> FloatArray:
         """Return the ``min(P, R T)`` possibly nonzero eigenvalues of F, descending.
 
-        They come from the smaller of F and its dual. Rounding can leave values of about ``-eps * maximum``;
+        They come from the smaller of F and its dual, by LAPACK: their last bits may follow the number of threads of
+        the BLAS, which the matrix itself does not depend on. Rounding can leave values of about ``-eps * maximum``;
         they are not clipped.
         """
         return self._eigenvalues

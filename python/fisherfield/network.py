@@ -56,6 +56,7 @@ class Network:
         self,
         weights: Sequence[Any],
         biases: Sequence[Any] | None = None,
+        *,
         activation: ActivationLike | Sequence[ActivationLike] = "tanh",
     ) -> None:
         weights = as_sequence(weights, "weights", "a sequence of matrices W_1, ..., W_L")

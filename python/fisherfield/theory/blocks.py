@@ -124,7 +124,10 @@ class DenseBlock:
         """Largest eigenvalue."""
         if self.size <= 500:
             return float(np.linalg.eigvalsh(self.matrix)[-1])
+        if not self.matrix.diagonal().any():  # the zero matrix, on which ARPACK stops
+            return 0.0
         from scipy.sparse.linalg import eigsh
 
-        start = np.ones(self.size)  # the leading eigenvector of non-centred networks, nearly
+        # random: no structure of the data puts it into a null space, as centred data do with equal entries
+        start = np.random.default_rng(0).standard_normal(self.size)
         return float(eigsh(self.matrix, k=1, which="LA", v0=start, return_eigenvectors=False)[0])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import sys
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,8 @@ __all__ = ["Moments", "PairMoments", "QuadratureWarning", "gauss_hermite", "mome
 DEFAULT_TOL = 1e-12
 # Below this the rounding of the sums themselves would decide.
 _SMALLEST_TOL = 1e-14
+# Files whose lines are not the caller's: this package, and functools, which runs cached properties.
+_OURS = (f"{Path(__file__).parents[1]}/", functools.__file__)
 
 
 class QuadratureWarning(RuntimeWarning):
@@ -33,6 +38,14 @@ def check_tol(tol: float) -> float:
     return value
 
 
+def _stacklevel_of_user() -> int:
+    """Return the ``stacklevel``, for a function that calls this one, of the innermost frame outside the package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def warn_unconverged(error: float, points: int, tol: float, what: str) -> None:
     """Warn if the estimated relative ``error`` of ``what`` is above ``tol``."""
     if not error <= tol:
@@ -41,7 +54,7 @@ def warn_unconverged(error: float, points: int, tol: float, what: str) -> None:
             f"not {tol:.1e}; if the activation function has kinks, name them (kinks=), otherwise give a "
             "larger tol",
             QuadratureWarning,
-            stacklevel=3,
+            stacklevel=_stacklevel_of_user(),
         )
 
 
@@ -79,7 +92,8 @@ class PairMoments:
     r"""Moments over a Gaussian pair (u, v).
 
     ``value`` is :math:`E\phi(u)\phi(v)`, ``first`` is :math:`E\phi'(u)\phi'(v)`, ``error`` is the estimated
-    relative error of the integrals (0 for closed forms), ``points`` their number of points.
+    relative error of the integrals, ``points`` their number of points; both are 0 for closed forms, and for
+    hard_tanh, whose fixed quadrature is accurate to rounding without an estimate.
     """
 
     value: float
@@ -129,9 +143,9 @@ def moments(activation: Any, q: float, *, tol: float = DEFAULT_TOL) -> Moments:
 def pair_moments(activation: Any, a: float, b: float, c: float, *, tol: float = DEFAULT_TOL) -> PairMoments:
     r"""Return :math:`E\phi(u)\phi(v)` and :math:`E\phi'(u)\phi'(v)` for Var u = a, Cov(u, v) = b, Var v = c.
 
-    Closed forms for linear, relu, leaky_relu, abs, erf, sin and cos; for hard_tanh the single integral that
-    Price's theorem leaves; otherwise Mehler's series in the correlation, and the double integral where the
-    series is slow (next to correlation +-1).
+    Closed forms for linear, relu, leaky_relu, abs, erf, sin and cos; for hard_tanh a fixed quadrature of the
+    single integral that Price's theorem leaves; otherwise Mehler's series in the correlation, and the double
+    integral where the series is slow (next to correlation +-1).
 
     Parameters
     ----------

@@ -27,6 +27,8 @@ Array = npt.NDArray[np.float64]
 
 # Samples per side of a tile of the pairwise recursion; no result depends on it.
 _TILE = 96
+# kappa_2 / kappa_1 up to which a network counts as centred: far above rounding, far below any fluctuation.
+_CENTERED = 1e-10
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class InputStatistics:
     qhat0 : float, default 1.0
         :math:`\hat q^0 = |x_s|^2 / M_0`, > 0. 1 for standard Gaussian inputs.
     qhat_st0 : float, default 0.0
-        :math:`\hat q^0_{st} = x_s \cdot x_t / M_0` for s != t; at most ``qhat0`` in absolute value.
+        :math:`\hat q^0_{st} = x_s \cdot x_t / M_0` for s != t; at most ``qhat0``, and at least
+        ``-qhat0 / (T - 1)``: below it no T inputs exist.
 
     Raises
     ------
@@ -62,12 +65,15 @@ class InputStatistics:
         set_field = object.__setattr__
         set_field(self, "T", positive_int(self.T, "T"))
         set_field(self, "qhat0", non_negative(self.qhat0, "qhat0", strict=True))
-        set_field(self, "qhat_st0", number(self.qhat_st0, "qhat_st0"))
-        if abs(self.qhat_st0) > self.qhat0:
+        overlap = number(self.qhat_st0, "qhat_st0")
+        lowest = -self.qhat0 / max(self.T - 1, 1)
+        possible = min(max(overlap, lowest), self.qhat0)
+        if abs(overlap - possible) > 1e-12 * self.qhat0:  # more than rounding
             raise ValueError(
-                f"qhat_st0: expected |qhat_st0| <= qhat0 = {self.qhat0:g}, the Cauchy-Schwarz inequality, "
-                f"got {self.qhat_st0:g}"
+                f"qhat_st0: expected {lowest:g} <= qhat_st0 <= {self.qhat0:g} for T = {self.T} (from -qhat0 / (T - 1) "
+                f"to qhat0: the matrix of overlaps is positive semi-definite), got {overlap:g}"
             )
+        set_field(self, "qhat_st0", possible)
 
     @classmethod
     def from_data(cls, X: npt.ArrayLike) -> InputStatistics:
@@ -148,16 +154,17 @@ def mean_field(
         Widths, activations and variances; at least one hidden layer.
     inputs : int, InputStatistics or (T, M_0) array_like
         The number T of independent standard Gaussian inputs; their statistics; or the data, of which then
-        every overlap
-        :math:`x_s \cdot x_t / M_0` is used. float32 data are accepted; theory is computed in float64.
+        every overlap :math:`x_s \cdot x_t / M_0` is used. float32 data are accepted; theory is computed in
+        float64, on a copy.
     M : float, optional
         Width scale, :math:`M_l = \alpha_l M`. Default: the width of the first hidden layer. Only the split of
         a prediction into ``alpha``, ``kappa`` and M depends on it, not the prediction.
     tol : float, default 1e-12
         Relative tolerance of the Gaussian integrals, between 1e-14 and 0.1.
     executor : concurrent.futures.Executor, optional
-        Runs the pairwise recursion of data; default: a shared thread pool. The numbers do not depend on it,
-        bit for bit.
+        Runs the pairwise recursion of data; default: a shared thread pool. No bit of ``dual()`` depends on the
+        number of threads; its largest eigenvalue comes from LAPACK or ARPACK, whose last bits may follow the
+        BLAS's own threads.
 
     Returns
     -------
@@ -206,7 +213,9 @@ def _as_inputs(inputs: Any, dimension: int) -> InputStatistics | Array:
     if np.ndim(inputs) == 0:
         return InputStatistics(positive_int(inputs, "inputs"))
     data = as_float_array(inputs, "inputs", ndim=2, shape=(None, dimension))
-    return np.asarray(data, dtype=np.float64)
+    copy = np.array(data, dtype=np.float64)  # what is computed later must not see the caller's changes
+    copy.flags.writeable = False
+    return copy
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +230,7 @@ class MeanField:
     arch : MLP
         The architecture.
     inputs : InputStatistics or (T, M_0) ndarray
-        The inputs.
+        The inputs; data are a read-only copy.
     M : float
         Width scale.
     tol : float
@@ -397,7 +406,7 @@ class MeanField:
         The predicted maximum then is of the order of the bulk, and fluctuations, which the theory leaves out,
         decide it.
         """
-        return abs(self.kappa2) <= self.tol * self.kappa1
+        return abs(self.kappa2) <= _CENTERED * self.kappa1
 
     def _statistics(self, block: Block, count: float) -> FisherStatistics:
         """Moments over ``count`` eigenvalues of I_C x block."""
@@ -440,7 +449,9 @@ class MeanField:
         Adds to :attr:`statistics` what finite widths are known to change: the bias parameters,
         :math:`\mathrm{tr} F = C \sum_l \tilde q^l (M_{l-1} \hat q^{l-1} + 1)` and the same +1 in every entry
         of the dual (without biases, nothing), and moments over the true number of parameters P, output layer
-        and biases included. Fluctuations of relative order 1/M remain.
+        and biases included. What remains are fluctuations, of relative order :math:`1/\sqrt{M}` for a single
+        network, and deviations of the average over networks, of relative order 1/M; only the average of
+        ``maximum`` for C > 1 deviates by :math:`1/\sqrt{M}`: compare ``top_mean``.
         """
         return self._statistics(self._refined, self.arch.num_parameters)
 
@@ -478,7 +489,7 @@ class MeanField:
 
         Gradient descent on the squared loss :math:`\frac{1}{2T} \sum_t |y_t - f(x_t)|^2` leaves any global
         minimum for larger steps. For C > 1 the largest eigenvalue exceeds the formula's by O(sqrt(M)), and
-        training may diverge somewhat below.
+        training may diverge somewhat below. Infinite where the predicted maximum is 0: no step is too large.
 
         Parameters
         ----------
@@ -495,7 +506,8 @@ class MeanField:
         mu = non_negative(momentum, "momentum")
         if mu >= 1:
             raise ValueError(f"momentum: expected 0 <= momentum < 1, got {mu:g}")
-        return 2 * (1 + mu) / self.statistics.maximum
+        largest = self.statistics.maximum
+        return 2 * (1 + mu) / largest if largest > 0 else math.inf
 
     @cached_property
     def fisher_rao_norm(self) -> float:
