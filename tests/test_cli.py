@@ -194,6 +194,7 @@ def test_theory_prints_every_prediction(capsys):
     assert code == 0
     for text in ("0.955522", "0.118615", "253.969", "3.94963", "5.73313", "2.31683"):
         assert text in out
+    assert "Theorem 5 as published (no bound)" in out
     assert "C = O(M)" not in out
     assert "C = O(M)" in run(capsys, "theory", "--widths", "50,50,10")[1]
     assert "centred" in run(capsys, "theory", "--no-bias", "--widths", "50,50,10")[1]

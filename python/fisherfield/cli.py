@@ -472,7 +472,7 @@ def _prediction_rows(theory: MeanField, momentum: float) -> list[tuple[str, ...]
             critical_learning_rate(refined.maximum, momentum),
         ),
         ("Fisher-Rao norm", "theta' F theta", theory.fisher_rao_norm, None),
-        ("  published bound", "", theory.fisher_rao_bound, None),
+        ("  Theorem 5 as published (no bound)", "", theory.fisher_rao_bound, None),
         ("alpha", "", theory.alpha, None),
         ("kappa_1", "", theory.kappa1, None),
         ("kappa_2", "", theory.kappa2, None),
