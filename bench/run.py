@@ -217,7 +217,9 @@ SUITES = {"gram": gram, "theory": theory, "activations": activations, "memory": 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suite", nargs="*", metavar="suite", help=f"what to run: {', '.join(SUITES)} (default: everything)")
+    parser.add_argument(
+        "suite", nargs="*", metavar="suite", help=f"what to run: {', '.join(SUITES)} (default: everything)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the large cases; small ones take more")
     parser.add_argument("--json", type=Path, help="write machine facts and results to this file")
     arguments = parser.parse_args()

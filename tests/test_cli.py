@@ -36,7 +36,7 @@ def record(capsys, *arguments):
 
 
 def test_compare_is_what_a_user_would_compute():
-    arch = ff.MLP((30, 40, 50, 2), "relu", 2.0, 0.1)
+    arch = ff.MLP((30, 40, 50, 2), "relu", weight_var=2.0, bias_var=0.1)
     found = compare(arch, 12, seeds=(4, 9))
     for seed, statistics, eigenvalues in zip(found.seeds, found.measured, found.eigenvalues, strict=True):
         rng = np.random.default_rng(seed)
@@ -58,7 +58,7 @@ def test_compare_is_what_a_user_would_compute():
 
 
 def test_compare_on_data_uses_the_pairwise_theory():
-    arch = ff.MLP((30, 40, 50, 1), "tanh", 3.0, 0.64)
+    arch = ff.MLP((30, 40, 50, 1), "tanh", weight_var=3.0, bias_var=0.64)
     X = 1.5 * np.random.default_rng(0).standard_normal((12, 30))
     found = compare(arch, X, seeds=(0,), dtype="float32")
     theory = ff.mean_field(arch, X)
@@ -77,6 +77,7 @@ def test_compare_on_data_uses_the_pairwise_theory():
         ({"seeds": ()}, ValueError, "seeds: expected at least one"),
         ({"seeds": (-1,)}, ValueError, "seeds"),
         ({"seeds": (0.5,)}, TypeError, "seeds"),
+        ({"seeds": (1, 3, 1)}, ValueError, "expected different seeds, got 1, 3, 1"),
         ({"inputs": 0}, ValueError, "inputs"),
         ({"inputs": 2.5}, TypeError, "inputs"),
         ({"inputs": np.ones((3, 7))}, ValueError, r"expected shape \(any, 5\)"),
@@ -89,6 +90,24 @@ def test_compare_refuses(change, error, message):
     arguments = {"inputs": 3, "seeds": (0,), **change}
     with pytest.raises(error, match=message):
         compare(ff.MLP((5, 6, 1)), **arguments)
+
+
+def test_compare_without_the_eigenvalues(monkeypatch):
+    arch = ff.MLP((30, 40, 50, 2), "relu", weight_var=2.0, bias_var=0.1)
+    expected = compare(arch, 12, seeds=(4, 9)).comparison()
+    monkeypatch.delattr(ff.Fisher, "eigenvalues")
+    found = compare(arch, 12, seeds=(4, 9), eigenvalues=False)
+    assert found.eigenvalues is None
+    for row in found.comparison().rows:
+        np.testing.assert_allclose(row.measured, expected[row.quantity].measured, rtol=1e-12)
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.0, 2.0, np.nan])
+def test_momentum_is_below_one(momentum):
+    found = compare(ff.MLP((5, 6, 1)), 3, seeds=(0,))
+    for rate in (found.comparison, found.theory.critical_learning_rate):
+        with pytest.raises(ValueError, match="momentum: expected"):
+            rate(momentum)
 
 
 def test_compare_reports_progress():
@@ -126,7 +145,7 @@ def test_spectrum_prints_the_comparison_and_writes_the_picture(capsys, tmp_path)
     assert (code, err) == (0, "")
     assert max(map(len, out.splitlines())) <= 110
     assert out.isascii()
-    table = compare(ff.MLP((40, 50, 60, 2), "tanh", 3.0, 0.64), 15, range(3)).comparison(0.9)
+    table = compare(ff.MLP((40, 50, 60, 2), "tanh", weight_var=3.0, bias_var=0.64), 15, range(3)).comparison(0.9)
     assert table.text() in out
     assert "picture: fisherfield-spectrum.png" in out
     assert (tmp_path / "fisherfield-spectrum.png").read_bytes().startswith(b"\x89PNG")
@@ -141,13 +160,13 @@ def test_spectrum_defaults_are_figure_1(monkeypatch, capsys):
 
     monkeypatch.setattr(cli, "compare", fake)
     assert run(capsys, "spectrum")[0] == 2
-    assert seen["architecture"] == ff.MLP((1000, 1000, 1000, 1), "tanh", 3.0, 0.64)
+    assert seen["architecture"] == ff.MLP((1000, 1000, 1000, 1), "tanh", weight_var=3.0, bias_var=0.64)
     assert (seen["inputs"], seen["seeds"], seen["dtype"]) == (100, tuple(range(10)), "float64")
 
 
 def test_spectrum_json_is_complete(capsys):
     found = record(capsys, "spectrum", *SMALL, "--seeds", "5,8", "--no-picture", "--dtype", "float32")
-    expected = compare(ff.MLP((40, 50, 60, 2), "tanh", 3.0, 0.64), 15, (5, 8), dtype="float32")
+    expected = compare(ff.MLP((40, 50, 60, 2), "tanh", weight_var=3.0, bias_var=0.64), 15, (5, 8), dtype="float32")
     assert found["rows"] == report.plain(expected.comparison().as_dict())
     assert found["seeds"] == [5, 8]
     assert found["network"]["num_parameters"] == expected.architecture.num_parameters
@@ -161,7 +180,7 @@ def test_options_reach_the_architecture(capsys):
         capsys, "theory", "--widths", "9,8,7,3", "--activation", "relu,erf", "--weight-var", "1,2,3",
         "--bias-var", "0.1,0.2,0.3", "--init", "orthogonal", "-T", "20", "--momentum", "0.5",
     )  # fmt: skip
-    arch = ff.MLP((9, 8, 7, 3), ["relu", "erf"], (1, 2, 3), (0.1, 0.2, 0.3), "orthogonal")
+    arch = ff.MLP((9, 8, 7, 3), ["relu", "erf"], weight_var=(1, 2, 3), bias_var=(0.1, 0.2, 0.3), init="orthogonal")
     theory = ff.mean_field(arch, 20)
     assert found["statistics"] == report.plain(theory.statistics)
     assert found["order_parameters"] == report.plain(theory.order_parameters)
@@ -175,12 +194,14 @@ def test_theory_prints_every_prediction(capsys):
     assert code == 0
     for text in ("0.955522", "0.118615", "253.969", "3.94963", "5.73313", "2.31683"):
         assert text in out
+    assert "Theorem 5 as published (no bound)" in out
     assert "C = O(M)" not in out
     assert "C = O(M)" in run(capsys, "theory", "--widths", "50,50,10")[1]
     assert "centred" in run(capsys, "theory", "--no-bias", "--widths", "50,50,10")[1]
 
 
-def test_learning_rate(capsys):
+def test_learning_rate(capsys, monkeypatch):
+    monkeypatch.delattr(ff.Fisher, "eigenvalues")  # the maximum alone takes less
     found = record(capsys, "learning-rate", *SMALL, "--momentum", "0.9")
     maximum, rate = found["rows"]
     np.testing.assert_allclose(rate["measured"], 3.8 / np.array(maximum["measured"]))
@@ -194,6 +215,14 @@ def test_a_network_without_any_gradient_has_no_critical_rate(capsys):
     assert None in rate["measured"]
     assert rate["spread"] is rate["mean"] is None
     assert run(capsys, "spectrum", *arguments)[0] == 0
+
+
+def test_no_gradient_in_theory_either(capsys, tmp_path):
+    np.save(tmp_path / "zeros.npy", np.zeros((3, 4)))
+    arguments = ["--data", "zeros.npy", "-T", "3", "--no-standardize", "--no-bias", "--activation", "linear"]
+    code, out, _ = run(capsys, "theory", *arguments)
+    assert code == 0
+    assert re.search(r"critical rate.* inf +inf\n", out)
 
 
 def test_info(capsys):
@@ -236,19 +265,23 @@ def test_digits(capsys):
         (["--activation", "tahn"], "did you mean 'tanh'"),
         (["--widths", "5"], "at least two entries"),
         (["--widths", "5,1"], "hidden layer"),
-        (["--widths", "5,0,1"], r"widths\[1\]: expected an integer >= 1"),
-        (["--weight-var", "0"], r"weight_var\[?.*expected a number > 0"),
+        (["--widths", "5,0,1"], r"error: --widths\[1\]: expected an integer >= 1"),
+        (["--weight-var", "0"], r"error: --weight-var\[?.*expected a number > 0"),
         (["--weight-var", "1,2"], "one number per layer"),
         (["--bias-var", "-1"], "expected a number >= 0"),
         (["--bias-var", "nan"], "finite"),
         (["--init", "xavier"], "'gaussian', 'orthogonal'"),
-        (["--samples", "0"], ">= 1"),
-        (["--momentum", "-0.5"], "momentum"),
+        (["--samples", "0"], "error: --samples: expected an integer >= 1"),
+        (["--data", "digits", "--samples", "0"], "error: --samples: expected an integer >= 1"),
+        (["--momentum", "-0.5"], "error: --momentum: expected a number >= 0"),
+        (["--momentum", "1"], "error: --momentum: expected 0 <= momentum < 1"),
         (["--data", "nothing"], "'digits', 'fashion-mnist' or a file"),
         (["--data", "nothing.csv"], "no such file"),
-        (["--data", "digits", "-T", "2000"], "at most 1797"),
+        (["--data", "digits", "-T", "2000"], "error: --samples: expected at most 1797"),
         (["--data", "digits", "--widths", "63,10,1"], "expected 64 first"),
         (["--data-dir", "."], "--data fashion-mnist"),
+        (["--data-dir", ".", "--data", "digits"], "error: --data-dir: expected only with 'fashion-mnist'"),
+        (["--no-standardize"], "error: --no-standardize: expected together with --data"),
         (["--data", "fashion-mnist", "--data-dir", "."], "dataset-fashion-mnist"),
     ],
 )
@@ -264,10 +297,11 @@ def test_user_errors_are_one_line_and_code_2(capsys, command, arguments, message
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--dtype", "float16"], "float32"),
-        (["--seeds", "0"], "at least one seed"),
-        (["--seeds=-3,"], "seeds"),
-        (["--output", "picture.xyz"], "png"),
+        (["--dtype", "float16"], "--dtype: .*float32"),
+        (["--seeds", "0"], "--seeds: .*at least one seed"),
+        (["--seeds=-3,"], "--seeds: "),
+        (["--seeds", "3,3"], "--seeds: expected different seeds"),
+        (["--output", "picture.xyz"], "--output: .*png"),
         (["--output", "missing/picture.png"], "no such folder"),
     ],
 )
@@ -279,13 +313,34 @@ def test_errors_of_measurement_options(capsys, arguments, message):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["spectra"], ["spectrum", "--widths", "a"], ["spectrum", "--seeds", ""], ["theory", "-T", "1.5"]],
+    [
+        [],
+        ["spectra"],
+        ["spectrum", "--widths", "a"],
+        ["spectrum", "--seeds", ""],
+        ["spectrum", "--seed", "3"],
+        ["theory", "--vers"],
+        ["theory", "-T", "1.5"],
+        ["theory", "--bias-var", "0.64", "--no-bias"],
+        ["spectrum", "--output", "fisherfield-spectrum.png", "--no-picture"],
+    ],
 )
 def test_option_errors_are_one_line_and_code_2(capsys, arguments):
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
     assert stop.value.code == 2
     assert re.fullmatch(r"fisherfield.*: error: .*--help\)\n", capsys.readouterr().err)
+
+
+def test_a_seed_that_draws_nothing_is_refused(capsys):
+    code, _, err = run(capsys, "theory", "--seed", "3")
+    assert code == 2
+    assert "--seed: expected together with --data" in err
+
+
+def test_momentum_is_checked_before_the_measurement(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "compare", lambda *_, **__: pytest.fail("measured"))
+    assert run(capsys, "learning-rate", "--momentum", "1")[0] == 2
 
 
 @pytest.mark.parametrize("command", ["spectrum", "theory", "learning-rate", "info"])

@@ -40,7 +40,7 @@ def tool(name, *arguments):
 
 def test_ruff():
     for mode in (["check"], ["format", "--check"]):
-        done = tool("ruff", *mode, "--no-cache", str(ROOT / "python"), str(ROOT / "tests"))
+        done = tool("ruff", *mode, "--no-cache", *(str(ROOT / folder) for folder in ("python", "tests", "bench")))
         assert done.returncode == 0, done.stdout
 
 

@@ -1,6 +1,8 @@
 """Every build of the kernels that this processor can run gives right answers."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -9,11 +11,29 @@ from child import HERE, output_of, run_python
 from fisherfield import _cpu, _native
 
 LEVELS = _native.usable_levels()
-# Against the twin: Jacobian, dual, float32, kernel edges; and that no bit depends on how the work is cut.
-SUBSET = (
-    "test_everything_follows or test_float32 or test_block_edges or test_many_blocks or test_any_case "
-    "or test_activations_do_not"
-)
+# Measured, against the twin: Jacobian, dual, float32, kernel edges; and that no bit depends on how the work is cut.
+# Theory, against closed forms and double integrals: Gauss rules, moments, pairs, the recursion over depth, data.
+# (test_activations.py itself goes through the levels.)
+SUBSET = {
+    "test_fisher.py": (
+        "test_everything_follows_from_the_jacobian",
+        "test_float32",
+        "test_block_edges_of_the_kernels",
+    ),
+    "test_gram.py": ("test_many_blocks",),
+    "test_threads.py": ("test_any_case", "test_activations_do_not_depend_on_the_cut"),
+    "test_quadrature.py": (
+        "test_gauss_legendre",
+        "test_moments_against_closed_forms",
+        "test_pairs_of_smooth_functions_against_brute_force",
+        "test_pairs_up_to_full_correlation",
+    ),
+    "test_theory.py": (
+        "test_relu_in_closed_form",
+        "test_data_against_the_recursion_of_each_pair",
+        "test_fisher_rao_norm_of_homogeneous_networks",
+    ),
+}
 
 
 def test_the_best_level_is_in_use(request):
@@ -22,6 +42,16 @@ def test_the_best_level_is_in_use(request):
     assert _native.kernels.isa == _native.level
     assert _native.kernels.__name__ == f"fisherfield._native_{_native.level}"
     assert set(LEVELS) <= set(_cpu.supported_levels())
+
+
+def test_every_feature_a_build_may_use_is_detected():
+    """The v3 builds may hold instructions of each of these extensions (the kernel calls lzcnt abm)."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(re.findall(r"^flags\s*:(.*)", cpuinfo.read_text(), re.M)[0].split()) if cpuinfo.exists() else set()
+    if "sse2" not in flags:
+        pytest.skip("needs Linux on x86-64")
+    v3 = {"avx2", "fma", "bmi1", "bmi2", "abm", "f16c", "movbe"} <= flags
+    assert ("v3" in _cpu.supported_levels()) == v3
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -33,7 +63,7 @@ def test_level(level):
         return  # the rest of the suite runs on it
     done = run_python(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "-W", "error", "--rootdir", HERE,
-        "-k", SUBSET, f"{HERE}/test_fisher.py", f"{HERE}/test_gram.py", f"{HERE}/test_threads.py",
+        *(f"{HERE}/{file}::{name}" for file, names in SUBSET.items() for name in names),
         FISHERFIELD_ISA=level,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-5000:]
@@ -41,16 +71,18 @@ def test_level(level):
 
 
 def test_levels_agree():
-    """The same numbers to rounding, whatever the vector width."""
+    """The same numbers to rounding, whatever the vector width, measured and predicted."""
     code = (
         "import json, numpy as np, fisherfield as ff;"
-        "net = ff.MLP(widths=(20, 30, 25, 2), bias_var=0.5).sample(seed=0);"
+        "arch = ff.MLP(widths=(20, 30, 25, 2), bias_var=0.5);"
         "X = np.random.default_rng(0).standard_normal((15, 20));"
-        "print(json.dumps(ff.Fisher(net, X).eigenvalues().tolist()))"
+        "matrices = ff.Fisher(arch.sample(seed=0), X).dual(), ff.mean_field(arch, X).dual();"
+        "print(json.dumps([np.linalg.eigvalsh(matrix).tolist() for matrix in matrices]))"
     )
     first, *others = (json.loads(output_of(code, FISHERFIELD_ISA=level)) for level in LEVELS)
     for other in others:
-        assert other == pytest.approx(first, rel=1e-11)
+        for values, expected in zip(other, first, strict=True):
+            assert values == pytest.approx(expected, rel=1e-11)
 
 
 @pytest.mark.parametrize("wrong", ["v9", "V3", "avx2", " "])

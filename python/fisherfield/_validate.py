@@ -19,6 +19,7 @@ __all__ = [
     "as_dtype",
     "as_float_array",
     "as_generator",
+    "as_momentum",
     "as_sequence",
     "choice",
     "non_negative",
@@ -138,6 +139,14 @@ def non_negative(value: Any, name: str, *, strict: bool = False) -> float:
     result = number(value, name)
     if result < 0 or (strict and result == 0):
         raise ValueError(f"{name}: expected a number {'> 0' if strict else '>= 0'}, got {result}")
+    return result
+
+
+def as_momentum(value: Any, name: str = "momentum") -> float:
+    """Return ``value`` as a coefficient of momentum, 0 <= mu < 1."""
+    result = non_negative(value, name)
+    if result >= 1:
+        raise ValueError(f"{name}: expected 0 <= momentum < 1, got {result:g}")
     return result
 
 

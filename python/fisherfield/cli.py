@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,9 +17,10 @@ import numpy as np
 
 from . import activations, data, plot, report
 from ._config import config_text, show_config, version
-from ._validate import FloatArray, non_negative
+from ._validate import FloatArray, as_momentum
 from .architecture import MLP
 from .experiments import SpectrumComparison, compare
+from .statistics import critical_learning_rate
 from .theory import MeanField, mean_field
 
 __all__ = ["main"]
@@ -49,13 +51,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
-        print(f"fisherfield: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"fisherfield: error: {_as_typed(' '.join(str(error).split()), options)}", file=sys.stderr)
         return 2
     return 0
 
 
 def _show_warning(message: Warning | str, *_: Any) -> None:
     print(f"fisherfield: warning: {message}", file=sys.stderr)
+
+
+_ARGUMENTS = {"folder": "data_dir", "inputs": "samples", "num_samples": "samples", "seed": "seeds"}
+
+
+def _as_typed(message: str, options: argparse.Namespace) -> str:
+    """Put the option in the place of the argument with whose name an error begins."""
+
+    def option(match: re.Match[str]) -> str:
+        name = match[0] if match[0] in options else _ARGUMENTS.get(match[0], "")
+        return f"--{name.replace('_', '-')}" if name in options else match[0]
+
+    return re.sub(r"^\w+(?=[:\[])", option, message)
 
 
 # --- options ------------------------------------------------------------------------------------------------
@@ -72,7 +87,10 @@ def _list_of(kind: Callable[[str], Any], what: str) -> Callable[[str], tuple[Any
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors in one line."""
+    """Options spelled out, for ``--seed`` is not ``--seeds``; errors in one line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
@@ -122,10 +140,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_ensemble_options(spectrum)
     _add_measurement_options(spectrum)
-    spectrum.add_argument(
+    picture = spectrum.add_mutually_exclusive_group()
+    picture.add_argument(
         "--output", metavar="PICTURE", help=f"file of the picture, .png, .svg or .pdf (default: {_PICTURE})"
     )
-    spectrum.add_argument("--no-picture", action="store_true", help="write no picture")
+    picture.add_argument("--no-picture", action="store_true", help="write no picture")
 
     theory = command(
         "theory",
@@ -134,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         "--activation relu --weight-var 2 --bias-var 0.1 --widths 500,500,500,500,10",
     )
     _add_ensemble_options(theory)
-    theory.add_argument("--seed", type=int, default=0, help="draws the samples of --data (default: 0)")
+    theory.add_argument("--seed", type=int, help="draws the samples of --data (default: 0)")
 
     rate = command(
         "learning-rate",
@@ -173,19 +192,24 @@ def _add_ensemble_options(parser: argparse.ArgumentParser) -> None:
         metavar="V[,V...]",
         help="sigma_w^2: weights have variance sigma_w^2 / fan-in; one, or one per layer (default: 3)",
     )
-    network.add_argument(
+    biases = network.add_mutually_exclusive_group()
+    biases.add_argument(
         "--bias-var",
         type=variances,
         default=(0.64,),
         metavar="V[,V...]",
         help="sigma_b^2, one or one per layer (default: 0.64)",
     )
-    network.add_argument("--no-bias", action="store_true", help="networks without biases")
+    biases.add_argument("--no-bias", action="store_true", help="networks without biases")
     network.add_argument(
         "--init", default="gaussian", help="law of the weights: gaussian or orthogonal (default: gaussian)"
     )
     network.add_argument(
-        "--momentum", type=float, default=0.0, metavar="MU", help="of the critical learning rate (default: 0)"
+        "--momentum",
+        type=float,
+        default=0.0,
+        metavar="MU",
+        help="of the critical learning rate, 0 <= MU < 1 (default: 0)",
     )
     inputs = parser.add_argument_group("inputs")
     inputs.add_argument(
@@ -245,6 +269,8 @@ def _read_inputs(options: argparse.Namespace, seed: int) -> _Inputs:
     if options.data == "gaussian":
         if options.data_dir is not None:
             raise ValueError("--data-dir: expected together with --data fashion-mnist")
+        if options.no_standardize:
+            raise ValueError("--no-standardize: expected together with --data, for Gaussian samples are not scaled")
         return _Inputs(f"{options.samples} unit Gaussian samples", options.samples)
     X, description = data.load(options.data, options.data_dir)
     scaling = "none, values as stored"
@@ -262,9 +288,9 @@ def _read_architecture(options: argparse.Namespace, inputs: _Inputs) -> MLP:
     return MLP(
         widths,
         _one_or_all(options.activation),
-        _one_or_all(options.weight_var),
-        None if options.no_bias else _one_or_all(options.bias_var),
-        options.init,
+        weight_var=_one_or_all(options.weight_var),
+        bias_var=None if options.no_bias else _one_or_all(options.bias_var),
+        init=options.init,
     )
 
 
@@ -313,12 +339,19 @@ def _record(architecture: MLP, inputs: _Inputs, options: argparse.Namespace) -> 
 # --- commands -----------------------------------------------------------------------------------------------
 
 
-def _measure(options: argparse.Namespace) -> tuple[SpectrumComparison, str, dict[str, Any]]:
+def _measure(options: argparse.Namespace, *, eigenvalues: bool) -> tuple[SpectrumComparison, str, dict[str, Any]]:
     """Run the comparison; return it with the heading and the record of what was run."""
-    non_negative(options.momentum, "--momentum")
+    as_momentum(options.momentum)
     inputs = _read_inputs(options, options.seeds[0] if options.seeds else 0)
     architecture = _read_architecture(options, inputs)
-    found = compare(architecture, inputs.argument, options.seeds, dtype=options.dtype, progress=options.progress)
+    found = compare(
+        architecture,
+        inputs.argument,
+        options.seeds,
+        dtype=options.dtype,
+        eigenvalues=eigenvalues,
+        progress=options.progress,
+    )
     seeds = found.seeds
     consecutive = seeds == tuple(range(seeds[0], seeds[0] + len(seeds)))
     named = f"{seeds[0]} to {seeds[-1]}" if consecutive and len(seeds) > 1 else ", ".join(map(str, seeds))
@@ -346,8 +379,8 @@ def _legend(found: SpectrumComparison, momentum: float) -> str:
 
 def _spectrum(options: argparse.Namespace) -> Answer:
     path = _picture_path(options)
-    found, heading, record = _measure(options)
-    if not found.eigenvalues.max() > 0:
+    found, heading, record = _measure(options, eigenvalues=True)
+    if not any(statistics.maximum > 0 for statistics in found.measured):
         path = None  # nothing to draw: no gradient passes through these networks
     comparison = found.comparison(options.momentum)
     text = f"{heading}\n{comparison.text()}\n\n{_legend(found, options.momentum)}"
@@ -375,6 +408,7 @@ def _picture_path(options: argparse.Namespace) -> Path | None:
 
 
 def _draw(path: Path, found: SpectrumComparison) -> None:
+    assert found.eigenvalues is not None
     plot.save_spectrum(
         path,
         found.eigenvalues,
@@ -386,14 +420,17 @@ def _draw(path: Path, found: SpectrumComparison) -> None:
 
 
 def _learning_rate(options: argparse.Namespace) -> Answer:
-    found, heading, record = _measure(options)
+    found, heading, record = _measure(options, eigenvalues=False)
     comparison = found.comparison(options.momentum).select("maximum", "critical rate")
     text = f"{heading}\n{comparison.text()}\n\n{_legend(found, options.momentum)}"
     return text, {**record, "rows": comparison.as_dict()}
 
 
 def _theory(options: argparse.Namespace) -> Answer:
-    inputs = _read_inputs(options, options.seed)
+    as_momentum(options.momentum)
+    if options.seed is not None and options.data == "gaussian":
+        raise ValueError("--seed: expected together with --data, for the theory of Gaussian samples draws nothing")
+    inputs = _read_inputs(options, options.seed or 0)
     architecture = _read_architecture(options, inputs)
     theory = mean_field(architecture, inputs.argument)
     predictions, layers = _prediction_rows(theory, options.momentum), _layer_rows(theory)
@@ -421,7 +458,6 @@ def _theory(options: argparse.Namespace) -> Answer:
 
 def _prediction_rows(theory: MeanField, momentum: float) -> list[tuple[str, ...]]:
     statistics, refined = theory.statistics, theory.refined_statistics
-    rate = theory.critical_learning_rate(momentum)
     bounds = theory.bounds_wide_output()
     rows: list[tuple[str, str, float, float | None]] = [
         ("mean", "tr F / P", statistics.mean, refined.mean),
@@ -432,11 +468,11 @@ def _prediction_rows(theory: MeanField, momentum: float) -> list[tuple[str, ...]
         (
             f"critical rate, mu = {momentum:g}",
             "2 (1 + mu) / lambda_max",
-            rate,
-            rate * statistics.maximum / refined.maximum,
+            theory.critical_learning_rate(momentum),
+            critical_learning_rate(refined.maximum, momentum),
         ),
         ("Fisher-Rao norm", "theta' F theta", theory.fisher_rao_norm, None),
-        ("  published bound", "", theory.fisher_rao_bound, None),
+        ("  Theorem 5 as published (no bound)", "", theory.fisher_rao_bound, None),
         ("alpha", "", theory.alpha, None),
         ("kappa_1", "", theory.kappa1, None),
         ("kappa_2", "", theory.kappa2, None),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-__all__ = ["FisherStatistics"]
+from ._validate import as_momentum
+
+__all__ = ["FisherStatistics", "critical_learning_rate"]
 
 
 @dataclass(frozen=True)
@@ -39,3 +42,9 @@ class FisherStatistics:
     num_parameters: int
     num_samples: int
     num_outputs: int
+
+
+def critical_learning_rate(maximum: float, momentum: float = 0.0) -> float:
+    r"""Return :math:`2 (1 + \mu) / \lambda_{\max}`, infinite where no gradient is: ``maximum`` 0 (or rounded below)."""
+    factor = 2 * (1 + as_momentum(momentum))
+    return factor / maximum if maximum > 0 else math.inf

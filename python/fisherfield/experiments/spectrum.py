@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ import numpy.typing as npt
 
 from .. import spectrum
 from .._executor import Progress, reporter
-from .._validate import FloatArray, as_dtype, as_float_array, non_negative, positive_int
+from .._validate import FloatArray, as_dtype, as_float_array, positive_int
 from ..architecture import MLP
 from ..fisher import Fisher
 from ..report import Comparison, Row
-from ..statistics import FisherStatistics
+from ..statistics import FisherStatistics, critical_learning_rate
 from ..theory import InputStatistics, MeanField, mean_field
 
 __all__ = ["SpectrumComparison", "compare"]
@@ -36,8 +35,8 @@ class SpectrumComparison:
         Precision of the networks.
     measured : tuple of FisherStatistics
         One per network.
-    eigenvalues : ndarray, shape (number of networks, min(P, C T))
-        The possibly nonzero eigenvalues of each network, descending.
+    eigenvalues : ndarray, shape (number of networks, min(P, C T)), or None
+        The possibly nonzero eigenvalues of each network, descending; None if not asked for.
     """
 
     architecture: MLP
@@ -45,7 +44,7 @@ class SpectrumComparison:
     seeds: tuple[int, ...]
     dtype: str
     measured: tuple[FisherStatistics, ...]
-    eigenvalues: FloatArray
+    eigenvalues: FloatArray | None
 
     @property
     def num_samples(self) -> int:
@@ -56,14 +55,9 @@ class SpectrumComparison:
         r"""Return the table: statistics of the spectrum, then the critical learning rate.
 
         The learning rate :math:`\eta_c = 2 (1 + \mu) / \lambda_{\max}` bounds gradient descent with momentum
-        :math:`\mu` (Karakida, Akaho, Amari 2019, Theorem 7); the measured one has the measured maximum.
+        :math:`0 \le \mu < 1` (Karakida, Akaho, Amari 2019, Theorem 7); the measured one has the measured maximum.
         """
         theory, refined = self.theory.statistics, self.theory.refined_statistics
-        factor = 2 * (1 + non_negative(momentum, "momentum"))
-
-        def rate(maximum: float) -> float:
-            return factor / maximum if maximum > 0 else math.inf
-
         maxima = self._measured("maximum")
         rows = [
             Row("mean", "tr F / P", theory.mean, refined.mean, self._measured("mean")),
@@ -78,9 +72,9 @@ class SpectrumComparison:
             Row(
                 "critical rate",
                 "2 (1 + mu) / lambda_max" if momentum else "2 / lambda_max",
-                rate(theory.maximum),
-                rate(refined.maximum),
-                tuple(map(rate, maxima)),
+                critical_learning_rate(theory.maximum, momentum),
+                critical_learning_rate(refined.maximum, momentum),
+                tuple(critical_learning_rate(maximum, momentum) for maximum in maxima),
             ),
         ]
         outputs = self.architecture.num_outputs
@@ -116,6 +110,7 @@ def compare(
     seeds: Sequence[int] = tuple(range(10)),
     *,
     dtype: npt.DTypeLike = "float64",
+    eigenvalues: bool = True,
     executor: Executor | None = None,
     progress: Progress = None,
 ) -> SpectrumComparison:
@@ -129,10 +124,12 @@ def compare(
         T unit Gaussian inputs, drawn anew for every network, or the data X that every network sees; then the
         theory is the pairwise one for these very samples.
     seeds : sequence of int
-        One network each. Network and Gaussian inputs come, in this order, from
+        One network each, all different. Network and Gaussian inputs come, in this order, from
         ``numpy.random.default_rng(seed)``.
     dtype : {"float64", "float32"}
         Precision of networks and inputs; X is converted.
+    eigenvalues : bool, default True
+        Compute all eigenvalues; the statistics alone take less.
     executor : concurrent.futures.Executor, optional
         Threads to use (default: a shared pool).
     progress : None, True or callable
@@ -162,21 +159,25 @@ def compare(
     numbers = tuple(positive_int(seed, "seeds", minimum=0) for seed in seeds)
     if not numbers:
         raise ValueError("seeds: expected at least one seed, got none")
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"seeds: expected different seeds, got {', '.join(map(str, numbers))}")
     dimension = architecture.widths[0]
     X = None if np.ndim(inputs) == 0 else as_float_array(inputs, "inputs", ndim=2, shape=(None, dimension))
     num_samples = positive_int(inputs, "inputs") if X is None else len(X)
     theory = mean_field(architecture, num_samples if X is None else X, executor=executor)
     report, close = reporter(progress, len(numbers), "networks")
-    measured, eigenvalues = [], []
+    measured, spectra = [], []
     try:
         for done, seed in enumerate(numbers, 1):
             rng = np.random.default_rng(seed)
             net = architecture.sample(rng, precision)
             sample = rng.standard_normal((num_samples, dimension)) if X is None else X
             fim = Fisher(net, sample.astype(precision, copy=False), executor=executor)
-            eigenvalues.append(fim.eigenvalues())
+            if eigenvalues:
+                spectra.append(fim.eigenvalues())
             measured.append(fim.statistics())
             report(done, len(numbers))
     finally:
         close()
-    return SpectrumComparison(architecture, theory, numbers, precision.name, tuple(measured), np.stack(eigenvalues))
+    found = np.stack(spectra) if eigenvalues else None
+    return SpectrumComparison(architecture, theory, numbers, precision.name, tuple(measured), found)

@@ -16,7 +16,7 @@ from fisherfield._executor import check_executor, run
 from fisherfield._native import kernels
 from fisherfield._validate import as_float_array, non_negative, number, positive_int
 from fisherfield.architecture import MLP
-from fisherfield.statistics import FisherStatistics
+from fisherfield.statistics import FisherStatistics, critical_learning_rate
 
 from .blocks import Block, DenseBlock, EquicorrelatedBlock, require_square
 from .gaussian import DEFAULT_TOL, check_tol, warn_unconverged
@@ -503,11 +503,7 @@ class MeanField:
         >>> round(ff.mean_field(arch, 100).critical_learning_rate(momentum=0.9), 6)
         0.014962
         """
-        mu = non_negative(momentum, "momentum")
-        if mu >= 1:
-            raise ValueError(f"momentum: expected 0 <= momentum < 1, got {mu:g}")
-        largest = self.statistics.maximum
-        return 2 * (1 + mu) / largest if largest > 0 else math.inf
+        return critical_learning_rate(self.statistics.maximum, momentum)
 
     @cached_property
     def fisher_rao_norm(self) -> float:
