@@ -153,11 +153,11 @@ def test_activations():
 
 def test_options_are_given_by_name():
     with pytest.raises(TypeError, match="positional argument"):
-        ff.MLP((3, 4, 1), "tanh", weight_var=2.0)
+        ff.MLP((3, 4, 1), "tanh", 2.0)
     with pytest.raises(TypeError, match="positional argument"):
-        ff.Network([W1, W2], [B1, B2], activation="tanh")
+        ff.Network([W1, W2], [B1, B2], "tanh")
     with pytest.raises(TypeError, match="positional argument"):
-        ff.Fisher(NET, X, likelihood="gaussian")
+        ff.Fisher(NET, X, "gaussian")
 
 
 def custom_network(function):

@@ -129,13 +129,16 @@ class Fisher:
     @cached_property
     def factors(self) -> FactoredJacobian:
         """The factored Jacobian of all samples (kept)."""
-        needed = bytes_per_sample(self.net, self.likelihood) * self.num_samples
         require_memory(
-            needed,
+            self._factor_bytes,
             "the factored Jacobian",
             "use fewer samples; diagonal() and trace() work batch by batch without it",
         )
         return factorize(self.net, self.X, self.likelihood, self._executor)
+
+    @property
+    def _factor_bytes(self) -> int:
+        return bytes_per_sample(self.net, self.likelihood) * self.num_samples
 
     def _batches(self, bytes_per_sample: int) -> Iterator[FactoredJacobian]:
         """Factors of successive batches of samples, cut in the same places whether or not they are kept."""
@@ -181,7 +184,7 @@ class Fisher:
         if "_dual" not in self.__dict__:
             size = self.num_seeds * self.num_samples
             require_memory(
-                size**2 * self.dtype.itemsize,
+                size**2 * self.dtype.itemsize + (0 if "factors" in self.__dict__ else self._factor_bytes),
                 f"the {size} x {size} dual matrix",
                 "use fewer samples (or outputs), or float32; diagonal() and trace() do not need it",
             )
@@ -208,7 +211,13 @@ class Fisher:
 
     @cached_property
     def _eigenvalues(self) -> FloatArray:
-        values = spectrum.eigenvalues(self._smaller)
+        smaller = self._smaller
+        require_memory(
+            smaller.nbytes,
+            f"the copy of the {len(smaller)} x {len(smaller)} matrix in which LAPACK finds all eigenvalues",
+            "statistics() finds the largest without it",
+        )
+        values = spectrum.eigenvalues(smaller)
         values.flags.writeable = False
         return values
 
@@ -288,7 +297,7 @@ class Fisher:
         require_memory(
             2 * self.num_parameters**2 * self.dtype.itemsize,
             f"the {self.num_parameters} x {self.num_parameters} matrix F (and one batch's part of it)",
-            "eigenvalues() and dual() give its spectrum without forming it",
+            "diagonal() and trace() do not form it",
         )
         return self._sum_of_blocks(slice(None))
 
