@@ -180,9 +180,9 @@ struct Cos {
 
 }  // namespace jets
 
-// Calls f with the jet functor of phi.
+// Calls f with the jet functor of phi; on the host, where a kernel is chosen or launched.
 template <class F>
-FISHERFIELD_HD auto dispatch(const Activation& phi, F&& f) {
+auto dispatch(const Activation& phi, F&& f) {
   switch (phi.kind) {
     case ActivationKind::relu:
       return f(jets::Relu{});
