@@ -151,7 +151,7 @@ def activations(rounds: int) -> list[dict[str, object]]:
 
 
 MEMORY_SCRIPT = """
-import resource, sys
+import pathlib, sys
 import numpy as np
 import fisherfield as ff
 widths, T = tuple(map(int, sys.argv[1].split("-"))), int(sys.argv[2])
@@ -159,7 +159,8 @@ net = ff.MLP(widths, "tanh", weight_var=3.0, bias_var=0.64).sample(0, sys.argv[3
 X = np.random.default_rng(0).standard_normal((T, widths[0])).astype(sys.argv[3])
 fim = ff.Fisher(net, X)
 ff.Fisher(net, X[:4]).dual()
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+status = pathlib.Path("/proc/self/status")  # its peak starts anew with the process, unlike that of getrusage
+peak = lambda: 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])
 before = peak()
 dual = fim.dual()
 factors = sum(layer.A.nbytes + layer.B.nbytes for layer in fim.factors) - X.nbytes
