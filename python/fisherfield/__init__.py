@@ -8,22 +8,28 @@ from . import activations, likelihoods
 from ._config import show_config
 from .activations import Activation
 from .architecture import MLP
+from .features import FeatureMetric, feature_metric
 from .fisher import Fisher
 from .network import Network
 from .statistics import FisherStatistics
+from .tangent import TangentKernel, ntk
 from .theory import InputStatistics, MeanField, QuadratureWarning, mean_field
 
 __all__ = [
     "MLP",
     "Activation",
+    "FeatureMetric",
     "Fisher",
     "FisherStatistics",
     "InputStatistics",
     "MeanField",
     "Network",
     "QuadratureWarning",
+    "TangentKernel",
     "activations",
+    "feature_metric",
     "likelihoods",
     "mean_field",
+    "ntk",
     "show_config",
 ]

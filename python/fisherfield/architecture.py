@@ -21,7 +21,8 @@ __all__ = ["MLP", "ActivationLike"]
 ActivationLike: TypeAlias = str | Activation | Callable[[Any], Any]
 
 
-def _per_layer(value: Any, name: str, layers: int, *, strict: bool) -> tuple[float, ...]:
+def variance_per_layer(value: Any, name: str, layers: int, *, strict: bool) -> tuple[float, ...]:
+    """Return one variance per layer from one for all or one for each."""
     if not (isinstance(value, (list, tuple)) or np.ndim(value) > 0):
         return (non_negative(value, name, strict=strict),) * layers
     if len(value) != layers:
@@ -105,11 +106,11 @@ class MLP:
         set_field = object.__setattr__
         set_field(self, "widths", tuple(positive_int(m, f"widths[{l}]") for l, m in enumerate(widths)))
         set_field(self, "activations", resolve_activations(activation, layers - 1))
-        set_field(self, "weight_vars", _per_layer(weight_var, "weight_var", layers, strict=True))
+        set_field(self, "weight_vars", variance_per_layer(weight_var, "weight_var", layers, strict=True))
         set_field(
             self,
             "bias_vars",
-            _per_layer(0.0 if bias_var is None else bias_var, "bias_var", layers, strict=False),
+            variance_per_layer(0.0 if bias_var is None else bias_var, "bias_var", layers, strict=False),
         )
         set_field(self, "has_biases", bias_var is not None)
         set_field(self, "init", choice(init, "init", ("gaussian", "orthogonal")))
@@ -156,7 +157,9 @@ class MLP:
             if self.has_biases:
                 bias = np.sqrt(self.bias_vars[l]) * rng.standard_normal(fan_out)
                 biases.append(bias.astype(resolved, copy=False))
-        return Network(weights, biases if self.has_biases else None, activation=self.activations)
+        net = Network(weights, biases if self.has_biases else None, activation=self.activations)
+        net.architecture = self
+        return net
 
 
 def _gaussian(rng: np.random.Generator, rows: int, columns: int, variance: float) -> FloatArray:

@@ -37,8 +37,9 @@ True
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,19 @@ from scipy import special
 
 from ._validate import FloatArray, as_float_array, as_generator, as_sequence, choice, non_negative, positive_int
 
-__all__ = ["Bernoulli", "Categorical", "Gaussian", "HeteroscedasticGaussian", "Likelihood", "Poisson", "get"]
+__all__ = [
+    "KINDS",
+    "Bernoulli",
+    "Categorical",
+    "Gaussian",
+    "HeteroscedasticGaussian",
+    "Likelihood",
+    "Poisson",
+    "get",
+    "score_seeds",
+]
+
+KINDS = ("exact", "monte_carlo", "empirical")
 
 _LOG_2PI = float(np.log(2 * np.pi))
 _MOST = 2**63 - 1024  # largest float64 that int64 can hold: counts up to here come as integers or floats
@@ -106,6 +119,8 @@ class Likelihood(ABC):
     >>> fim.dual().shape
     (8, 8)
     """
+
+    depends_on_outputs: ClassVar[bool] = True  # whether information(outputs) does
 
     @property
     def name(self) -> str:
@@ -223,6 +238,8 @@ class Gaussian(Likelihood):
     >>> Gaussian(noise_var=(0.25, 4.0)).information(np.zeros((1, 2))).tolist()
     [[[4.0, 0.0], [0.0, 0.25]]]
     """
+
+    depends_on_outputs: ClassVar[bool] = False
 
     noise_var: float | tuple[float, ...] = 1.0
 
@@ -751,6 +768,12 @@ _BY_NAME: dict[str, Likelihood] = {
     "bernoulli": Bernoulli(),
     "poisson": Poisson(),
 }
+
+
+def score_seeds(likelihood: Likelihood, outputs: FloatArray, targets: Sequence[npt.NDArray[Any]]) -> FloatArray:
+    """Return seeds (n, T, C) from n targets per sample: their sum of squares is the mean of score score^T."""
+    seeds = np.stack([likelihood.score(outputs, drawn) for drawn in targets])
+    return seeds / outputs.dtype.type(np.sqrt(len(targets)))
 
 
 def get(likelihood: str | Likelihood) -> Likelihood:

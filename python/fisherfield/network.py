@@ -12,7 +12,7 @@ from . import _executor
 from ._native import kernels
 from ._validate import FloatArray, as_float_array, as_sequence, same_dtype
 from .activations import Activation
-from .architecture import ActivationLike, resolve_activations
+from .architecture import MLP, ActivationLike, resolve_activations
 
 __all__ = ["Network"]
 
@@ -87,6 +87,7 @@ class Network:
         named += [(f"biases[{l}]", b) for l, b in enumerate(self.biases or ())]
         self.dtype = same_dtype(named)
         self.activations: tuple[Activation, ...] = resolve_activations(activation, len(self.weights) - 1)
+        self.architecture: MLP | None = None  # from which it was sampled
 
     @property
     def widths(self) -> tuple[int, ...]:
