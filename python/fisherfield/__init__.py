@@ -7,7 +7,7 @@
 from . import activations, likelihoods
 from ._config import show_config
 from .activations import Activation
-from .architecture import MLP
+from .architecture import MLP, ResidualMLP
 from .fisher import Fisher
 from .network import Network
 from .statistics import FisherStatistics
@@ -22,6 +22,7 @@ __all__ = [
     "MeanField",
     "Network",
     "QuadratureWarning",
+    "ResidualMLP",
     "activations",
     "likelihoods",
     "mean_field",

@@ -151,7 +151,7 @@ def mean_field(
     Parameters
     ----------
     arch : MLP
-        Widths, activations and variances; at least one hidden layer.
+        Widths, activations and variances, possibly with skips (``ResidualMLP``); at least one hidden layer.
     inputs : int, InputStatistics or (T, M_0) array_like
         The number T of independent standard Gaussian inputs; their statistics; or the data, of which then
         every overlap :math:`x_s \cdot x_t / M_0` is used. float32 data are accepted; theory is computed in
@@ -256,7 +256,12 @@ class MeanField:
         known = isinstance(inputs, InputStatistics)
         qhat0 = [inputs.qhat0] if isinstance(inputs, InputStatistics) else kernels.mean_squares(inputs)
         recursion = kernels.DepthRecursion(
-            list(arch.activations), list(arch.weight_vars), list(arch.bias_vars), list(qhat0), self.tol
+            list(arch.activations),
+            list(arch.weight_vars),
+            list(arch.bias_vars),
+            list(arch.skips),
+            list(qhat0),
+            self.tol,
         )
         for name, table in zip(("q", "qhat", "qtilde"), recursion.single, strict=True):
             if not np.isfinite(table).all():
