@@ -199,9 +199,9 @@ class ResidualMLP(MLP):
         f = W^L u^{L-1} + b^L,
 
     with the law of weights and biases of :class:`MLP`. Order parameters follow the same recursions with the skips
-    added, :math:`q^l = q^{l-1} + \sigma_w^2 \hat q^{l-1} + \sigma_b^2` and :math:`\tilde q^l = \tilde q^{l+1}
-    (1 + \sigma_w^2 E[\phi'(u^l)^2])`: the update of a block is uncorrelated with what it is added to, its weights being
-    fresh.
+    added, :math:`q^l = q^{l-1} + \sigma_w^2 \hat q^{l-1} + \sigma_b^2` and
+    :math:`\tilde q^l = \tilde q^{l+1} (1 + \sigma_w^2 E[\phi'(u^l)^2])`: weights of mean zero leave what a block adds
+    uncorrelated with what it is added to.
 
     Parameters
     ----------

@@ -516,8 +516,8 @@ class MeanField:
 
         :math:`\theta^\top F \theta = C\, E[(\partial_\epsilon f((1+\epsilon) W, b))^2]`; pre-activations and
         their derivatives by epsilon stay jointly Gaussian, which gives an exact recursion over depth; for
-        data the mean over samples is taken. For positively homogeneous activations without biases it is
-        :math:`L^2 C q^L`. Compare :attr:`fisher_rao_bound`.
+        data the mean over samples is taken. For positively homogeneous activations without biases or skips it
+        is :math:`L^2 C q^L`. Compare :attr:`fisher_rao_bound`.
         """
         norms, error, points = self._recursion.fisher_rao_norms()
         warn_unconverged(error, points, self.tol, "fisher_rao_norm")
