@@ -188,7 +188,13 @@ def test_examples(name):
 
 def test_there_are_examples():
     finder = doctest.DocTestFinder()
-    for owner in (fisherfield.MLP, fisherfield.Network, fisherfield.Fisher, fisherfield.Activation):
+    for owner in (
+        fisherfield.MLP,
+        fisherfield.ResidualMLP,
+        fisherfield.Network,
+        fisherfield.Fisher,
+        fisherfield.Activation,
+    ):
         assert any(test.examples for test in finder.find(owner)), owner.__name__
 
 

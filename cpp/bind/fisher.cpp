@@ -33,32 +33,37 @@ T* pointer(std::optional<Array<T>>& array) {
 
 template <class T>
 void layer_forward(const Array<T>& h, const Array<T>& W, const std::optional<Array<T>>& b,
-                   const fisherfield::Activation* phi, Array<T>& out, std::optional<Array<T>> slope, Index j0,
-                   Index j1) {
+                   const fisherfield::Activation* phi, Array<T>& out, std::optional<Array<T>> slope, Index j0, Index j1,
+                   const std::optional<Array<T>>& skip, std::optional<Array<T>> pre) {
   require(h.ndim() == 2 && W.ndim() == 2 && h.shape(1) == W.shape(1), "h, W");
   require(out.ndim() == 2 && out.shape(0) == h.shape(0) && out.shape(1) == W.shape(0), "out");
   require(!b || b->size() == W.shape(0), "b");
   require(!slope || slope->size() == out.size(), "slope");
+  require(!skip || skip->size() == out.size(), "skip");
+  require(!pre || pre->size() == out.size(), "pre");
   require(0 <= j0 && j0 <= j1 && j1 <= W.shape(0), "columns");
   T* const o = out.mutable_data();
   T* const s = pointer(slope);
+  T* const p = pointer(pre);
   py::gil_scoped_release release;
   fisherfield::layer_forward<T>(h.shape(0), h.shape(1), W.shape(0), h.data(), W.data(), b ? b->data() : nullptr, phi, o,
-                                s, j0, j1);
+                                s, skip ? skip->data() : nullptr, p, j0, j1);
 }
 
 template <class T>
-void layer_backward(const Array<T>& next, const Array<T>& W, const Array<T>& slope, Array<T>& out, Index j0, Index j1) {
+void layer_backward(const Array<T>& next, const Array<T>& W, const Array<T>& slope, Array<T>& out, Index j0, Index j1,
+                    bool skip) {
   require(next.ndim() == 3 && W.ndim() == 2 && next.shape(2) == W.shape(0), "next, W");
   require(slope.ndim() == 2 && slope.shape(0) == next.shape(1) && slope.shape(1) == W.shape(1), "slope");
   require(
       out.ndim() == 3 && out.shape(0) == next.shape(0) && out.shape(1) == next.shape(1) && out.shape(2) == W.shape(1),
       "out");
+  require(!skip || W.shape(0) == W.shape(1), "W of a skip");
   require(0 <= j0 && j0 <= j1 && j1 <= W.shape(1), "columns");
   T* const o = out.mutable_data();
   py::gil_scoped_release release;
   fisherfield::layer_backward<T>(next.shape(0), next.shape(1), W.shape(0), W.shape(1), next.data(), W.data(),
-                                 slope.data(), o, j0, j1);
+                                 slope.data(), skip, o, j0, j1);
 }
 
 template <class T>
@@ -129,11 +134,13 @@ template <class T>
 void register_kernels(py::module_& m) {
   m.def("layer_forward", &layer_forward<T>, py::arg("h").noconvert(), py::arg("W").noconvert(),
         py::arg("b").noconvert(), py::arg("phi"), py::arg("out").noconvert(), py::arg("slope").noconvert(),
-        py::arg("begin"), py::arg("end"),
-        "Columns [begin, end) of out = phi(h W^T + b) and slope = phi'(h W^T + b); phi None: no activation.");
+        py::arg("begin"), py::arg("end"), py::arg("skip").noconvert() = py::none(),
+        py::arg("pre").noconvert() = py::none(),
+        "Columns [begin, end) of pre = u, out = phi(u), slope = phi'(u), u = h W^T + b + skip; phi None: out = u.");
   m.def("layer_backward", &layer_backward<T>, py::arg("next").noconvert(), py::arg("W").noconvert(),
         py::arg("slope").noconvert(), py::arg("out").noconvert(), py::arg("begin"), py::arg("end"),
-        "Columns [begin, end) of out = (next W) * slope, for next (R, T, outputs) and slope (T, inputs).");
+        py::arg("skip") = false,
+        "Columns [begin, end) of out = (next W) * slope (+ next), for next (R, T, outputs) and slope (T, inputs).");
   m.def("gram_tile", &gram_tile<T>, py::arg("layers").noconvert(), py::arg("scale"), py::arg("out").noconvert(),
         py::arg("rows"), py::arg("columns"), "One tile of the dual and its mirror image, for every pair of seeds.");
   m.def("kernel_tile", &kernel_tile<T>, py::arg("row_layers").noconvert(), py::arg("column_layers").noconvert(),

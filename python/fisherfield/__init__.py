@@ -7,7 +7,7 @@
 from . import activations, likelihoods
 from ._config import show_config
 from .activations import Activation
-from .architecture import MLP
+from .architecture import MLP, ResidualMLP
 from .features import FeatureMetric, feature_metric
 from .fisher import Fisher
 from .network import Network
@@ -25,6 +25,7 @@ __all__ = [
     "MeanField",
     "Network",
     "QuadratureWarning",
+    "ResidualMLP",
     "TangentKernel",
     "activations",
     "feature_metric",

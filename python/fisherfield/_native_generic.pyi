@@ -32,9 +32,11 @@ def layer_forward(
     slope: FloatArray | None,
     begin: int,
     end: int,
+    skip: FloatArray | None = ...,
+    pre: FloatArray | None = ...,
 ) -> None: ...
 def layer_backward(
-    next: FloatArray, W: FloatArray, slope: FloatArray, out: FloatArray, begin: int, end: int
+    next: FloatArray, W: FloatArray, slope: FloatArray, out: FloatArray, begin: int, end: int, skip: bool = ...
 ) -> None: ...
 def gram_tile(layers: Sequence[_Layer], scale: float, out: FloatArray, rows: _Range, columns: _Range) -> None: ...
 def kernel_tile(
@@ -72,6 +74,7 @@ class DepthRecursion:
         activations: list[Any],
         weight_vars: Sequence[float],
         bias_vars: Sequence[float],
+        skips: Sequence[bool],
         qhat0: Sequence[float],
         tol: float,
     ) -> None: ...

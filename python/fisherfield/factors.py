@@ -162,8 +162,7 @@ def factorize(
     """
     A: list[FloatArray] = [X]
     slopes: list[Any] = []  # freed one by one on the way back
-    for l in range(net.depth - 1):
-        h, slope = net.layer_forward(l, A[-1], executor=executor)
+    for h, slope in net.hidden_layers(X, executor=executor):
         A.append(h)
         slopes.append(slope)
     outputs = net.affine(net.depth - 1, A[-1], executor=executor)
@@ -175,16 +174,16 @@ def factorize(
             + (", or use float64" if net.dtype == np.float32 else "")
         )
     B = [seeds(outputs)]
-    for W in net.weights[:0:-1]:
-        B.insert(0, _backward(B[0], W, slopes.pop(), executor))
+    for W, skip in zip(net.weights[:0:-1], net.skips[:0:-1], strict=True):
+        B.insert(0, _backward(B[0], W, slopes.pop(), skip, executor))
     return FactoredJacobian(tuple(LayerFactors(a, b, net.has_biases) for a, b in zip(A, B, strict=True)))
 
 
-def _backward(delta: FloatArray, W: FloatArray, slope: FloatArray, executor: Executor | None) -> FloatArray:
-    """``(delta W) o slope``: seeds (R, T, M_l) through W (M_l, M_{l-1}) and the derivatives (T, M_{l-1})."""
+def _backward(delta: FloatArray, W: FloatArray, slope: FloatArray, skip: bool, executor: Executor | None) -> FloatArray:
+    """``(delta W) o slope (+ delta)``: seeds (R, T, M_l) through W (M_l, M_{l-1}) and the derivatives (T, M_{l-1})."""
     out = np.empty((*delta.shape[:2], W.shape[1]), W.dtype)
     _executor.run(
-        lambda columns: kernels.layer_backward(delta, W, slope, out, *columns),
+        lambda columns: kernels.layer_backward(delta, W, slope, out, *columns, skip),
         _executor.column_blocks(W.shape[1], W.itemsize, 2.0 * delta.size * W.shape[1], executor),
         executor,
     )

@@ -162,7 +162,7 @@ def mean_field(
     Parameters
     ----------
     arch : MLP
-        Widths, activations and variances; at least one hidden layer.
+        Widths, activations and variances, possibly with skips (``ResidualMLP``); at least one hidden layer.
     inputs : int, InputStatistics or (T, M_0) array_like
         The number T of independent standard Gaussian inputs; their statistics; or the data, of which then
         every overlap :math:`x_s \cdot x_t / M_0` is used. float32 data are accepted; theory is computed in
@@ -336,7 +336,12 @@ class MeanField:
         known = isinstance(inputs, InputStatistics)
         qhat0 = [inputs.qhat0] if isinstance(inputs, InputStatistics) else kernels.mean_squares(inputs)
         recursion = kernels.DepthRecursion(
-            list(arch.activations), list(arch.weight_vars), list(arch.bias_vars), list(qhat0), self.tol
+            list(arch.activations),
+            list(arch.weight_vars),
+            list(arch.bias_vars),
+            list(arch.skips),
+            list(qhat0),
+            self.tol,
         )
         for name, table in zip(("q", "qhat", "qtilde"), recursion.single, strict=True):
             if not np.isfinite(table).all():
@@ -753,9 +758,9 @@ class MeanField:
 
         :math:`\theta^\top F \theta = C\, E[(\partial_\epsilon f((1+\epsilon) W, b))^2]`; pre-activations and
         their derivatives by epsilon stay jointly Gaussian, which gives an exact recursion over depth; for
-        data the mean over samples is taken. For positively homogeneous activations without biases it is
-        :math:`L^2 C q^L`. Compare :attr:`fisher_rao_bound`. For the Gaussian likelihood; for others a ``ValueError`` is
-        raised.
+        data the mean over samples is taken. For positively homogeneous activations without biases or skips it
+        is :math:`L^2 C q^L`. Compare :attr:`fisher_rao_bound`. For the Gaussian likelihood; for others a
+        ``ValueError`` is raised.
         """
         self._require_gaussian("fisher_rao_norm")
         norms, error, points = self._recursion.fisher_rao_norms()
