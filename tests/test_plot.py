@@ -13,7 +13,7 @@ EIGENVALUES = np.random.default_rng(0).lognormal(size=(4, 50))
 
 
 def statistics(scale=1.0, outputs=1):
-    return FisherStatistics(0.01 * scale, 1.0, 30.0 * scale, 20.0 * scale, 10_000, 50, outputs)
+    return FisherStatistics(0.01 * scale, 1.0, 30.0 * scale, 20.0 * scale, 10_000, 50, outputs, outputs)
 
 
 @pytest.fixture(autouse=True)

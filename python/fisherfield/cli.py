@@ -15,13 +15,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from . import activations, data, plot, report
+from . import activations, data, likelihoods, plot, report
 from ._config import config_text, show_config, version
 from ._validate import FloatArray, as_momentum
-from .architecture import MLP
-from .experiments import SpectrumComparison, compare
+from .architecture import MLP, ResidualMLP
+from .experiments import METRICS, SYMBOLS, SpectrumComparison, compare, predicted_metric
 from .statistics import critical_learning_rate
-from .theory import MeanField, mean_field
+from .theory import MeanField, PredictedMetric, mean_field
 
 __all__ = ["main"]
 
@@ -29,6 +29,13 @@ _PICTURE = "fisherfield-spectrum.png"
 _HIDDEN_AND_OUTPUT = (1000, 1000, 1)  # the widths of Figure 1 of Karakida, Akaho, Amari (2019)
 _GAUSSIAN_DIMENSION = 1000
 _CENTERED = "note: kappa_2 = 0, a centred network: fluctuations outside the theory decide the maximum."
+_SUBTRACTED = "note: mean subtraction leaves no outlier; fluctuations outside the theory widen the bulk to its maximum."
+_MATRICES = {
+    "parameters": "F, the Fisher information matrix",
+    "ntk": "Theta, the tangent kernel in NTK parametrisation",
+    "features": "A, the metric of feature space",
+    "input": "A, the metric of the input space",
+}
 
 
 Answer = tuple[str, dict[str, Any]]  # what a command prints, and the same as a record for --json
@@ -60,7 +67,14 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
     print(f"fisherfield: warning: {message}", file=sys.stderr)
 
 
-_ARGUMENTS = {"folder": "data_dir", "inputs": "samples", "num_samples": "samples", "seed": "seeds"}
+_ARGUMENTS = {
+    "folder": "data_dir",
+    "inputs": "samples",
+    "num_samples": "samples",
+    "seed": "seeds",
+    "categorical": "likelihood",
+    "heteroscedastic": "likelihood",
+}
 
 
 def _as_typed(message: str, options: argparse.Namespace) -> str:
@@ -139,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         "--data digits --widths 64,500,500,10 --samples 300 --output digits.svg",
     )
     _add_ensemble_options(spectrum)
+    _add_metric_options(spectrum)
     _add_measurement_options(spectrum)
     picture = spectrum.add_mutually_exclusive_group()
     picture.add_argument(
@@ -153,7 +168,12 @@ def _parser() -> argparse.ArgumentParser:
         "--activation relu --weight-var 2 --bias-var 0.1 --widths 500,500,500,500,10",
     )
     _add_ensemble_options(theory)
-    theory.add_argument("--seed", type=int, help="draws the samples of --data (default: 0)")
+    _add_metric_options(theory)
+    theory.add_argument(
+        "--seed",
+        type=int,
+        help="draws the samples of --data, and the outputs at which a likelihood is evaluated (default: 0)",
+    )
 
     rate = command(
         "learning-rate",
@@ -162,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
         "--momentum 0.9 --widths 500,500,500,1",
     )
     _add_ensemble_options(rate)
+    _add_likelihood_options(rate)
     _add_measurement_options(rate)
 
     command("info", _info, "versions, instruction set, threads, BLAS and CUDA", "--json")
@@ -202,6 +223,11 @@ def _add_ensemble_options(parser: argparse.ArgumentParser) -> None:
     )
     biases.add_argument("--no-bias", action="store_true", help="networks without biases")
     network.add_argument(
+        "--residual",
+        action="store_true",
+        help="residual networks: a linear stem, blocks u + W phi(u) + b of equal width, a linear read-out",
+    )
+    network.add_argument(
         "--init", default="gaussian", help="law of the weights: gaussian or orthogonal (default: gaussian)"
     )
     network.add_argument(
@@ -232,6 +258,37 @@ def _add_ensemble_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take --data as stored; otherwise all entries are shifted and scaled to mean 0 and variance 1",
     )
+
+
+def _add_likelihood_options(parser: argparse.ArgumentParser) -> Any:
+    matrix = parser.add_argument_group("matrix")
+    matrix.add_argument(
+        "--likelihood",
+        default="gaussian",
+        metavar="NAME",
+        help=f"output distribution, one of {', '.join(likelihoods.available())} (default: gaussian)",
+    )
+    matrix.add_argument(
+        "--kind",
+        default="exact",
+        metavar="KIND",
+        help=f"{', '.join(likelihoods.KINDS)}: the expectation over targets taken exactly, estimated from drawn "
+        "targets, or replaced by the targets of a teacher network (default: exact)",
+    )
+    matrix.add_argument("--draws", type=int, metavar="N", help="targets drawn per sample, of monte_carlo (default: 1)")
+    matrix.set_defaults(metric="parameters", center=False)
+    return matrix
+
+
+def _add_metric_options(parser: argparse.ArgumentParser) -> None:
+    matrix = _add_likelihood_options(parser)
+    matrix.add_argument(
+        "--metric",
+        metavar="METRIC",
+        help=f"{', '.join(METRICS)}: the Fisher information matrix, the tangent kernel in NTK parametrisation, the "
+        "metric of the features of all layers, or of the inputs (default: parameters)",
+    )
+    matrix.add_argument("--center", action="store_true", help="subtract the mean of the outputs over the samples")
 
 
 def _add_measurement_options(parser: argparse.ArgumentParser) -> None:
@@ -285,7 +342,8 @@ def _read_architecture(options: argparse.Namespace, inputs: _Inputs) -> MLP:
     widths = options.widths or (dimension, *_HIDDEN_AND_OUTPUT)
     if inputs.X is not None and widths[0] != dimension:
         raise ValueError(f"--widths: expected {dimension} first, the dimension of the data, got {widths[0]}")
-    return MLP(
+    make = ResidualMLP if options.residual else MLP
+    return make(
         widths,
         _one_or_all(options.activation),
         weight_var=_one_or_all(options.weight_var),
@@ -295,7 +353,9 @@ def _read_architecture(options: argparse.Namespace, inputs: _Inputs) -> MLP:
 
 
 def _names(architecture: MLP) -> str:
-    return ",".join(dict.fromkeys(phi.name for phi in architecture.activations))
+    hidden = architecture.activations[:-1] if architecture.residual else architecture.activations
+    names = ",".join(dict.fromkeys(phi.name for phi in hidden))
+    return f"residual {names}" if architecture.residual else names
 
 
 def _widths(architecture: MLP) -> str:
@@ -306,13 +366,27 @@ def _numbers(values: tuple[float, ...]) -> str:
     return ",".join(f"{value:g}" for value in (values if len(set(values)) > 1 else values[:1]))
 
 
-def _heading(architecture: MLP, inputs: _Inputs) -> str:
+def _matrix(options: argparse.Namespace) -> str:
+    """Which matrix it is, without ambiguity."""
+    words = [_MATRICES[options.metric]]
+    if options.metric != "ntk":
+        draws = f" with {options.draws or 1} targets a sample" if options.kind == "monte_carlo" else ""
+        targets = " with a teacher's targets" if options.kind == "empirical" else ""
+        words.append(f"{likelihoods.get(options.likelihood).name} likelihood, {options.kind}{draws}{targets}")
+    if options.center:
+        words.append("mean of the outputs subtracted")
+    return "; ".join(words)
+
+
+def _heading(architecture: MLP, inputs: _Inputs, options: argparse.Namespace) -> str:
     biases = f"bias variance {_numbers(architecture.bias_vars)}" if architecture.has_biases else "without biases"
     return (
         f"network   {_names(architecture)}, widths {_widths(architecture)}, "
         f"{architecture.num_parameters:,} parameters\n"
         f"ensemble  {architecture.init}, weight variance {_numbers(architecture.weight_vars)}, {biases}\n"
-        f"inputs    {inputs.description}" + (f"\nscaling   {inputs.scaling}" if inputs.X is not None else "")
+        f"inputs    {inputs.description}"
+        + (f"\nscaling   {inputs.scaling}" if inputs.X is not None else "")
+        + f"\nmatrix    {_matrix(options)}"
     )
 
 
@@ -324,6 +398,7 @@ def _record(architecture: MLP, inputs: _Inputs, options: argparse.Namespace) -> 
             "weight_vars": architecture.weight_vars,
             "bias_vars": architecture.bias_vars if architecture.has_biases else None,
             "init": architecture.init,
+            "residual": architecture.residual,
             "num_parameters": architecture.num_parameters,
         },
         "inputs": {
@@ -331,6 +406,13 @@ def _record(architecture: MLP, inputs: _Inputs, options: argparse.Namespace) -> 
             "num_samples": inputs.num_samples,
             "description": inputs.description,
             "scaling": inputs.scaling,
+        },
+        "matrix": {
+            "metric": options.metric,
+            "likelihood": likelihoods.get(options.likelihood).name,
+            "kind": options.kind,
+            "draws": (options.draws or 1) if options.kind == "monte_carlo" else None,
+            "centered": options.center,
         },
         "momentum": options.momentum,
     }
@@ -348,6 +430,11 @@ def _measure(options: argparse.Namespace, *, eigenvalues: bool) -> tuple[Spectru
         architecture,
         inputs.argument,
         options.seeds,
+        likelihood=options.likelihood,
+        kind=options.kind,
+        draws=options.draws,
+        metric=options.metric,
+        centered=options.center,
         dtype=options.dtype,
         eigenvalues=eigenvalues,
         progress=options.progress,
@@ -357,7 +444,7 @@ def _measure(options: argparse.Namespace, *, eigenvalues: bool) -> tuple[Spectru
     named = f"{seeds[0]} to {seeds[-1]}" if consecutive and len(seeds) > 1 else ", ".join(map(str, seeds))
     plural = "s" if len(seeds) > 1 else ""
     heading = (
-        f"{_heading(architecture, inputs)}\n"
+        f"{_heading(architecture, inputs, options)}\n"
         f"measured  {len(seeds)} network{plural}, seed{plural} {named}, {found.dtype}\n"
     )
     record = {**_record(architecture, inputs, options), "dtype": found.dtype, "seeds": seeds}
@@ -368,13 +455,21 @@ def _legend(found: SpectrumComparison, momentum: float) -> str:
     lines = [
         "theory: leading order in the width; refined: with exact parameter counts and bias terms.",
         "spread: standard deviation over networks; errors: prediction / measured mean - 1.",
-        f"critical rate: largest learning rate of stable gradient descent at momentum mu = {momentum:g}.",
     ]
-    if found.architecture.num_outputs > 1:
+    if found.metric == "parameters":
+        lines.append(f"critical rate: largest learning rate of stable gradient descent at momentum mu = {momentum:g}.")
+    if found.theory.given_seeds is not None:
+        lines.append("The theory is evaluated at the outputs of the networks that are measured.")
+    elif found.architecture.num_outputs > 1:
         lines.append("For C > 1 the theory's maximum is the mean of the C largest eigenvalues (top mean).")
-    if found.theory.is_centered:
-        lines.append(_CENTERED)
-    return "\n".join(lines)
+    return "\n".join([*lines, *_notes(found.theory, found.prediction)])
+
+
+def _notes(theory: MeanField, prediction: PredictedMetric) -> list[str]:
+    """What the numbers do not say by themselves."""
+    if prediction.is_mean_subtracted:
+        return [_SUBTRACTED]
+    return [_CENTERED] if theory.is_centered else []
 
 
 def _spectrum(options: argparse.Namespace) -> Answer:
@@ -412,9 +507,10 @@ def _draw(path: Path, found: SpectrumComparison) -> None:
     plot.save_spectrum(
         path,
         found.eigenvalues,
-        theory=found.theory.statistics,
+        theory=found.prediction.statistics,
         measured=found.measured,
         predicted=found.predicted_eigenvalues(),
+        symbol=_MATRICES[found.metric].partition(",")[0],
         title=f"{_names(found.architecture)}, widths {_widths(found.architecture)}, T = {found.num_samples}",
     )
 
@@ -428,58 +524,100 @@ def _learning_rate(options: argparse.Namespace) -> Answer:
 
 def _theory(options: argparse.Namespace) -> Answer:
     as_momentum(options.momentum)
-    if options.seed is not None and options.data == "gaussian":
-        raise ValueError("--seed: expected together with --data, for the theory of Gaussian samples draws nothing")
+    plain = likelihoods.get(options.likelihood) == likelihoods.Gaussian() and options.kind == "exact"
+    if options.seed is not None and options.data == "gaussian" and plain:
+        raise ValueError("--seed: expected together with --data or --likelihood, for nothing else is drawn here")
     inputs = _read_inputs(options, options.seed or 0)
     architecture = _read_architecture(options, inputs)
-    theory = mean_field(architecture, inputs.argument)
-    predictions, layers = _prediction_rows(theory, options.momentum), _layer_rows(theory)
+    theory = mean_field(
+        architecture,
+        inputs.argument,
+        likelihood=options.likelihood,
+        kind=options.kind,
+        samples=options.draws,
+        seed=options.seed or 0,
+    )
+    prediction = predicted_metric(theory, options.metric, centered=options.center)
+    predictions, layers = _prediction_rows(theory, prediction, options), _layer_rows(theory)
     text = [
-        _heading(architecture, inputs) + "\n",
+        _heading(architecture, inputs, options) + "\n",
         report.table(("quantity", "symbol", "theory", "refined"), predictions, left=2) + "\n",
         report.table(("layer l", "qhat^(l-1)", "qhat_st^(l-1)", "q^l", "q_st^l", "qtilde^l", "qtilde_st^l"), layers),
     ]
     if isinstance(theory.inputs, np.ndarray):
         text.append("means over samples and, for _st, over pairs of samples")
-    if theory.is_centered:
-        text.append(_CENTERED)
+    if not theory.is_unit_gaussian:
+        text.append("The likelihood is evaluated at 10 draws of the outputs from the limiting Gaussian process.")
+    text += _notes(theory, prediction)
     record = {
-        "statistics": theory.statistics,
-        "refined_statistics": theory.refined_statistics,
-        "critical_learning_rate": theory.critical_learning_rate(options.momentum),
+        "statistics": prediction.statistics,
+        "refined_statistics": prediction.refined_statistics,
+        "outliers": prediction.outliers(),
+        "maximum_bounds": prediction.maximum_bounds,
+        "betas": prediction.betas,
         **{name: getattr(theory, name) for name in ("alpha", "kappa1", "kappa2", "M", "is_centered")},
-        "fisher_rao_norm": theory.fisher_rao_norm,
-        "fisher_rao_bound": theory.fisher_rao_bound,
-        "bounds_wide_output": theory.bounds_wide_output(),
         "order_parameters": theory.order_parameters,
     }
+    if options.metric == "parameters":
+        record["critical_learning_rate"] = critical_learning_rate(prediction.statistics.maximum, options.momentum)
+    if theory.is_unit_gaussian:
+        record |= {
+            "fisher_rao_norm": theory.fisher_rao_norm,
+            "fisher_rao_bound": theory.fisher_rao_bound,
+            "bounds_wide_output": theory.bounds_wide_output(),
+        }
     return "\n".join(text), {**_record(architecture, inputs, options), **record}
 
 
-def _prediction_rows(theory: MeanField, momentum: float) -> list[tuple[str, ...]]:
-    statistics, refined = theory.statistics, theory.refined_statistics
-    bounds = theory.bounds_wide_output()
+def _prediction_rows(
+    theory: MeanField, prediction: PredictedMetric, options: argparse.Namespace
+) -> list[tuple[str, ...]]:
+    statistics, refined = prediction.statistics, prediction.refined_statistics
+    first, second = SYMBOLS[options.metric]
     rows: list[tuple[str, str, float, float | None]] = [
-        ("mean", "tr F / P", statistics.mean, refined.mean),
-        ("second moment", "tr F^2 / P", statistics.second_moment, refined.second_moment),
-        ("  bound for C = O(M)", "", bounds.second_moment[1], None),
+        ("mean", first, statistics.mean, refined.mean),
+        ("second moment", second, statistics.second_moment, refined.second_moment),
         ("maximum", "lambda_max", statistics.maximum, refined.maximum),
-        ("  bound for C = O(M)", "", bounds.maximum[1], None),
-        (
-            f"critical rate, mu = {momentum:g}",
-            "2 (1 + mu) / lambda_max",
-            theory.critical_learning_rate(momentum),
-            critical_learning_rate(refined.maximum, momentum),
-        ),
-        ("Fisher-Rao norm", "theta' F theta", theory.fisher_rao_norm, None),
-        ("  Theorem 5 as published (no bound)", "", theory.fisher_rao_bound, None),
+    ]
+    if statistics.top_mean != statistics.maximum:
+        rows.append(("top mean", f"{statistics.num_outliers} largest", statistics.top_mean, refined.top_mean))
+    if options.metric == "parameters":
+        rate, refined_rate = (critical_learning_rate(s.maximum, options.momentum) for s in (statistics, refined))
+        rows.append((f"critical rate, mu = {options.momentum:g}", "2 (1 + mu) / lambda_max", rate, refined_rate))
+    rows += _regression_rows(theory, prediction) if theory.is_unit_gaussian else _likelihood_rows(prediction)
+    rows += [
         ("alpha", "", theory.alpha, None),
         ("kappa_1", "", theory.kappa1, None),
         ("kappa_2", "", theory.kappa2, None),
     ]
-    if theory.arch.num_outputs == 1:
-        rows = [row for row in rows if "C = O(M)" not in row[0]]
     return [(name, symbol, *(report.format_number(x, 6) for x in values)) for name, symbol, *values in rows]
+
+
+def _regression_rows(theory: MeanField, prediction: PredictedMetric) -> list[tuple[str, str, float, float | None]]:
+    """What is stated for the Fisher information matrix of the unit Gaussian likelihood alone."""
+    if prediction is not theory.parameters():
+        return []
+    bounds = theory.bounds_wide_output()
+    wide: list[tuple[str, str, float, float | None]] = [
+        ("upper bounds for C = O(M)", "tr F^2 / P", bounds.second_moment[1], None),
+        ("", "lambda_max", bounds.maximum[1], None),
+    ]
+    return [
+        *(wide if theory.arch.num_outputs > 1 else []),
+        ("Fisher-Rao norm", "theta' F theta", theory.fisher_rao_norm, None),
+        ("  Theorem 5 as published (no bound)", "", theory.fisher_rao_bound, None),
+    ]
+
+
+def _likelihood_rows(prediction: PredictedMetric) -> list[tuple[str, str, float, float | None]]:
+    betas, (lower, upper) = prediction.betas, prediction.maximum_bounds
+    return [
+        ("  lower bound", "lambda_max", lower, None),
+        ("  upper bound", "lambda_max", upper, None),
+        ("beta_1", "mean tr Q", betas.beta1, None),
+        ("beta_2", "", betas.beta2, None),
+        ("beta_3", "", betas.beta3, None),
+    ]
 
 
 def _layer_rows(theory: MeanField) -> list[tuple[str, ...]]:

@@ -55,6 +55,7 @@ __all__ = [
     "HeteroscedasticGaussian",
     "Likelihood",
     "Poisson",
+    "available",
     "get",
     "score_seeds",
 ]
@@ -760,6 +761,12 @@ def _as_integers(
     return array.astype(np.int64, copy=False)
 
 
+def score_seeds(likelihood: Likelihood, outputs: FloatArray, targets: Sequence[npt.NDArray[Any]]) -> FloatArray:
+    """Return seeds (n, T, C) from n targets per sample: their sum of squares is the mean of score score^T."""
+    seeds = np.stack([likelihood.score(outputs, drawn) for drawn in targets])
+    return seeds / outputs.dtype.type(np.sqrt(len(targets)))
+
+
 _BY_NAME: dict[str, Likelihood] = {
     "gaussian": Gaussian(),
     "heteroscedastic": HeteroscedasticGaussian(),
@@ -770,10 +777,9 @@ _BY_NAME: dict[str, Likelihood] = {
 }
 
 
-def score_seeds(likelihood: Likelihood, outputs: FloatArray, targets: Sequence[npt.NDArray[Any]]) -> FloatArray:
-    """Return seeds (n, T, C) from n targets per sample: their sum of squares is the mean of score score^T."""
-    seeds = np.stack([likelihood.score(outputs, drawn) for drawn in targets])
-    return seeds / outputs.dtype.type(np.sqrt(len(targets)))
+def available() -> tuple[str, ...]:
+    """Return the names that :func:`get` knows."""
+    return tuple(_BY_NAME)
 
 
 def get(likelihood: str | Likelihood) -> Likelihood:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ._validate import FloatArray, as_float_array, positive_int
+from ._validate import FloatArray, as_float_array, choice, positive_int
 from .statistics import FisherStatistics
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["check_path", "save_spectrum", "spectrum"]
 
 # Shade and shape carry the meaning; colour only adds to it, so that print in grey loses nothing.
+_SYMBOLS = {"F": "F", "Theta": r"\Theta", "A": "A"}
 _FIGURE: dict[str, Any] = {"figsize": (6.4, 4.0), "layout": "constrained"}
 _BARS: dict[str, Any] = {"color": "0.82", "edgecolor": "0.55", "linewidth": 0.5}
 _PREDICTED: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.2, "baseline": None}
@@ -70,6 +71,7 @@ def spectrum(
     theory: FisherStatistics | None = None,
     measured: Sequence[FisherStatistics] = (),
     predicted: npt.ArrayLike | None = None,
+    symbol: str = "F",
     bins: int = 60,
     title: str | None = None,
     ax: Axes | None = None,
@@ -85,10 +87,12 @@ def spectrum(
     theory : FisherStatistics, optional
         Predicted mean and maximum: dashed lines.
     measured : sequence of FisherStatistics
-        One per network; their mean and maximum, averaged over networks: filled triangles. For C > 1 the mean
-        of the C largest eigenvalues too: an open triangle.
+        One per network; their mean and maximum, averaged over networks: filled triangles. Where several outliers
+        are expected their mean too: an open triangle.
     predicted : array, shape (K,), optional
         Predicted eigenvalues, drawn as the outline of their histogram.
+    symbol : {"F", "Theta", "A"}
+        Symbol of the matrix: Fisher information, tangent kernel, metric of features.
     bins : int
         Number of bins, equally wide on the logarithmic axis.
     title : str, optional
@@ -132,7 +136,8 @@ def spectrum(
     ax.set_ylim(0.5 / networks, None)
     _mark_theory(ax, theory)
     _mark_measured(ax, measured)
-    ax.set_xlabel(r"eigenvalue $\lambda$ of $F$" + _count_note(theory))
+    letter = choice(symbol, "symbol", tuple(_SYMBOLS))
+    ax.set_xlabel(rf"eigenvalue $\lambda$ of ${_SYMBOLS[letter]}$" + _count_note(theory, values.shape[1]))
     ax.set_ylabel("eigenvalues per network" if networks > 1 else "eigenvalues")
     ax.spines[["top", "right"]].set_visible(False)
     if title:
@@ -156,11 +161,10 @@ def _log_edges(values: FloatArray, bins: int) -> FloatArray:
     return edges
 
 
-def _count_note(theory: FisherStatistics | None) -> str:
+def _count_note(theory: FisherStatistics | None, nonzero: int) -> str:
     """Why the mean lies where no eigenvalue does."""
-    if theory is None:
+    if theory is None or nonzero == theory.num_parameters:
         return ""
-    nonzero = min(theory.num_parameters, theory.num_outputs * theory.num_samples)
     return f"\n(at most {nonzero:,} of P = {theory.num_parameters:,} are not zero; the mean is over all)"
 
 
@@ -182,6 +186,6 @@ def _mark_measured(ax: Any, measured: Sequence[FisherStatistics]) -> None:
         ax.plot(values, [1.0] * len(values), transform=ax.get_xaxis_transform(), label=label, **_MEASURED, **style)
 
     mark(("mean", "maximum"), "mean and maximum, measured")
-    outputs = measured[0].num_outputs
-    if outputs > 1:
-        mark(("top_mean",), f"mean of the {outputs} largest, measured", markerfacecolor="white")
+    outliers = measured[0].num_outliers
+    if outliers > 1:
+        mark(("top_mean",), f"mean of the {outliers} largest, measured", markerfacecolor="white")

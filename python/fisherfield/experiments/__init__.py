@@ -1,5 +1,5 @@
 """Computations that set theory beside measurement."""
 
-from .spectrum import SpectrumComparison, compare
+from .spectrum import METRICS, SYMBOLS, SpectrumComparison, compare, predicted_metric
 
-__all__ = ["SpectrumComparison", "compare"]
+__all__ = ["METRICS", "SYMBOLS", "SpectrumComparison", "compare", "predicted_metric"]

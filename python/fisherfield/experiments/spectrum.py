@@ -23,10 +23,10 @@ from ..statistics import FisherStatistics, critical_learning_rate
 from ..tangent import TangentKernel
 from ..theory import InputStatistics, MeanField, PredictedMetric, mean_field
 
-__all__ = ["METRICS", "SpectrumComparison", "compare", "predicted_metric"]
+__all__ = ["METRICS", "SYMBOLS", "SpectrumComparison", "compare", "predicted_metric"]
 
 METRICS = ("parameters", "ntk", "features", "input")
-_SYMBOLS = {
+SYMBOLS = {
     "parameters": ("tr F / P", "tr F^2 / P"),
     "ntk": ("tr Theta / C T", "tr Theta^2 / C T"),
     "features": ("tr A / M_h", "tr A^2 / M_h"),
@@ -83,7 +83,7 @@ class SpectrumComparison:
         def row(quantity: str, symbol: str, field: str) -> Row:
             return Row(quantity, symbol, getattr(theory, field), getattr(refined, field), self._measured(field))
 
-        first, second = _SYMBOLS[self.metric]
+        first, second = SYMBOLS[self.metric]
         rows = [
             row("mean", first, "mean"),
             row("second moment", second, "second_moment"),

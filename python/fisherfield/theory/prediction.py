@@ -459,7 +459,7 @@ class MeanField:
     def _evaluate_likelihood(self, mean_subtracted: bool) -> tuple[Outputs, ...]:
         if self.given_seeds is not None:
             return tuple(SampledOutputs(seeds) for seeds in self.given_seeds)
-        if self._is_unit_gaussian:
+        if self.is_unit_gaussian:
             return (IdentityOutputs(self.num_outputs, self.num_samples),)
         outputs = self.outputs
         if mean_subtracted:
@@ -473,7 +473,8 @@ class MeanField:
         return tuple(SampledOutputs(float64(seeds)) for seeds in scores)
 
     @property
-    def _is_unit_gaussian(self) -> bool:
+    def is_unit_gaussian(self) -> bool:
+        """Whether the output Fisher information is the identity, so that predictions draw no outputs."""
         return self.given_seeds is None and self.kind == "exact" and self.likelihood == likelihoods.Gaussian()
 
     # --- metrics --------------------------------------------------------------------------------------------
@@ -558,7 +559,7 @@ class MeanField:
         return PredictedMetric(self, weights, weights, arch.depth, counts)
 
     def _require_gaussian(self, what: str) -> None:
-        if not self._is_unit_gaussian:
+        if not self.is_unit_gaussian:
             raise ValueError(
                 f"likelihood: expected the unit Gaussian one and kind='exact' for {what}, got {self.likelihood.name}, "
                 f"{self.kind}; make the prediction with likelihood='gaussian'"
