@@ -50,17 +50,27 @@ def as_float64(arrays):
 
 
 class Twin:
-    """A network with activations ``functions`` (one per hidden layer), evaluated sample by sample."""
+    """A network with activations ``functions`` (one per hidden layer), evaluated sample by sample.
 
-    def __init__(self, weights, biases, functions):
-        self.weights, self.biases, self.functions = as_float64(weights), as_float64(biases), functions
+    Of a residual network the functions are those of the blocks, and every block adds to what it is given.
+    """
+
+    def __init__(self, weights, biases, functions, *, residual=False):
+        self.weights, self.biases, self.residual = as_float64(weights), as_float64(biases), residual
+        self.functions = [*functions, FUNCTIONS["linear"]] if residual else functions
         self.depth = len(self.weights)
+
+    def is_block(self, l):
+        """Whether the l-th layer (counted from 0) is added to the one before: not the first, not the read-out."""
+        return self.residual and l not in (0, self.depth - 1)
 
     def pre_activations(self, x):
         """u^1, ..., u^L of one input (Karakida, Akaho, Amari 2019, Eq. 5)."""
         h, result = x, []
         for l, W in enumerate(self.weights):
             u = W @ h if self.biases is None else W @ h + self.biases[l]
+            if self.is_block(l):
+                u = u + result[l - 1]
             result.append(u)
             if l < self.depth - 1:
                 h = self.functions[l](u)
@@ -82,7 +92,8 @@ class Twin:
                 pieces.insert(0, np.concatenate([np.outer(delta, h[l]).ravel(), *([delta] * self.has_biases)]))
                 if l > 0:
                     slope = derivative(self.functions[l - 1], u[l - 1])
-                    delta = np.array([slope[i] * sum(delta * self.weights[l][:, i]) for i in range(len(slope))])
+                    through = np.array([slope[i] * sum(delta * self.weights[l][:, i]) for i in range(len(slope))])
+                    delta = through + delta if self.is_block(l) else through
             rows.append(np.concatenate(pieces))
         return np.array(rows)
 
@@ -104,6 +115,7 @@ class Twin:
     def with_parameters(self, theta):
         """The twin whose flattened parameters are ``theta`` (possibly complex)."""
         twin = Twin([], None, self.functions)
+        twin.residual = self.residual
         twin.depth, twin.weights, twin.biases = self.depth, [], [] if self.has_biases else None
         offset = 0
         for W in self.weights:

@@ -79,6 +79,28 @@ def test_defaults_and_equality():
         arch.widths = (1, 2)
 
 
+def test_residual_architecture():
+    arch = ff.ResidualMLP((3, 5, 5, 5, 2), ["relu", "tanh"], weight_var=0.8, bias_var=[0.1, 0.2, 0.3, 0.4])
+    assert isinstance(arch, ff.MLP)
+    assert (arch.depth, arch.skips) == (4, (False, True, True, False))
+    assert [phi.name for phi in arch.activations] == ["relu", "tanh", "linear"]
+    assert arch.num_parameters == ff.MLP(arch.widths).num_parameters
+    assert arch == ff.ResidualMLP((3, 5, 5, 5, 2), ["relu", "tanh"], weight_var=0.8, bias_var=[0.1, 0.2, 0.3, 0.4])
+    plain = ff.MLP(arch.widths, ["relu", "tanh", "linear"], weight_var=0.8, bias_var=arch.bias_vars)
+    assert arch != plain
+    assert plain.skips == (False,) * 4
+    net = arch.sample(seed=3, dtype="float32")
+    assert net.residual
+    assert net.skips == arch.skips
+    assert net.activations == arch.activations
+    for a, b in zip(net.weights, plain.sample(seed=3, dtype="float32").weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+    X = np.ones((1, 3), np.float32)
+    assert (net(X) != plain.sample(seed=3, dtype="float32")(X)).all()
+    for activation in ("cos", np.cos):  # one for every block
+        assert len(ff.ResidualMLP((3, 5, 5, 5, 2), activation).activations) == 3
+
+
 def test_activation_per_layer():
     arch = ff.MLP(widths=(3, 4, 5, 1), activation=["relu", np.sin])
     assert [phi.name for phi in arch.activations] == ["relu", "sin"]

@@ -103,6 +103,26 @@ def test_architecture():
     refused(TypeError, "init: expected one of", ff.MLP, (3, 4), init=None)
 
 
+@pytest.mark.parametrize("widths", [(3, 1), (3, 4, 1), (3, 4, 5, 1), (3, 4, 4, 5, 4, 1)])
+def test_widths_without_room_for_skips(widths):
+    message = (
+        "expected widths (M_0, M, ..., M, C) of a residual network, at least two hidden widths and all of them equal"
+    )
+    refused(ValueError, f"widths: {message}, got {widths}", ff.ResidualMLP, widths)
+    weights = ff.MLP(widths).sample(seed=0).weights
+    refused(ValueError, f"weights: {message}, got {widths}", ff.Network, weights, residual=True)
+
+
+def test_residual_networks():
+    for wrong in (1, None, "yes", [True]):
+        refused(TypeError, "residual: expected True or False, got", ff.Network, [W1, W2], residual=wrong)
+    message = "activation: expected one activation or one per residual block (2), got 3"
+    refused(ValueError, message, ff.ResidualMLP, (3, 4, 4, 4, 1), ["tanh"] * 3)
+    weights = ff.MLP((3, 4, 4, 4, 1)).sample(seed=0).weights
+    refused(ValueError, message, ff.Network, weights, activation=["tanh"] * 3, residual=True)
+    refused(ValueError, "weight_var: expected a number or one", ff.ResidualMLP, (3, 4, 4, 1), weight_var=[1.0, 1.0])
+
+
 @pytest.mark.parametrize("name", ["weight_var", "bias_var"])
 def test_variances(name):
     def make(value):

@@ -79,10 +79,10 @@ def test_every_build_has_a_stub():
 
 GROUND = {
     "_config", "_cuda", "_executor", "_memory", "_native", "_cpu", "_validate", "activations", "likelihoods",
-    "statistics", *BUILDS,
+    "spectrum", "statistics", *BUILDS,
 }  # fmt: skip
 ENSEMBLE = {"architecture"}  # drawn from by the measuring side, averaged over by the theory
-MEASURING = {"network", "factors", "gram", "fisher", "spectrum", "diagonal"}
+MEASURING = {"network", "factors", "gram", "metric", "fisher", "features", "tangent", "diagonal"}
 THEORY = {"theory"}
 LEARNING = {"learning"}
 TOP = {"__main__", "cli", "data", "experiments", "plot", "readers", "report"}
@@ -188,7 +188,13 @@ def test_examples(name):
 
 def test_there_are_examples():
     finder = doctest.DocTestFinder()
-    for owner in (fisherfield.MLP, fisherfield.Network, fisherfield.Fisher, fisherfield.Activation):
+    for owner in (
+        fisherfield.MLP,
+        fisherfield.ResidualMLP,
+        fisherfield.Network,
+        fisherfield.Fisher,
+        fisherfield.Activation,
+    ):
         assert any(test.examples for test in finder.find(owner)), owner.__name__
 
 

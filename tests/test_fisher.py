@@ -17,9 +17,10 @@ def distinct(matrix):
 
 
 @pytest.mark.parametrize("biases", [True, False])
+@pytest.mark.parametrize("widths", [(4, 5, 3, 2), (4, 5, 5, 5, 2)], ids=["plain", "residual"])
 @pytest.mark.parametrize("name", sorted(reference.FUNCTIONS))
-def test_twin_agrees_with_complex_steps(name, biases):
-    case = make_case((4, 5, 3, 2), (name, name), 3, biases=biases, seed=1)
+def test_twin_agrees_with_complex_steps(name, widths, biases):
+    case = make_case(widths, (name, name), 3, biases=biases, seed=1, residual=len(widths) == 5)
     assert_close(case.twin.jacobian(case.X), case.twin.complex_step_jacobian(case.X))
 
 
@@ -154,6 +155,19 @@ def test_one_layer_is_linear_regression():
     assert_close(with_bias.dual(), np.kron(np.eye(2), (X @ X.T + 1) / 7))
 
 
+def test_a_linear_residual_network_in_closed_form():
+    """What comes before and after a layer are products of matrices 1 + W."""
+    case = make_case((5, 7, 7, 7, 2), ("linear", "linear"), 9, residual=True, biases=False)
+    W1, W2, W3, W4 = case.net.weights
+    one = np.eye(7)
+    blocks = [one + W2, one + W3]
+    before = [np.eye(5), W1, blocks[0] @ W1, blocks[1] @ blocks[0] @ W1]
+    after = [W4 @ blocks[1] @ blocks[0], W4 @ blocks[1], W4, np.eye(2)]
+    inputs = [case.X @ A.T for A in before]
+    expected = sum(np.kron(B @ B.T, A @ A.T) for A, B in zip(inputs, after, strict=True)) / 9
+    assert_close(ff.Fisher(case.net, case.X).dual(), expected)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(
     "shape",
@@ -164,12 +178,15 @@ def test_one_layer_is_linear_regression():
         ((2, 3, 40), 2),
         ((270, 260, 3), 30),
         ((3, 530, 2), 9),
+        ((1, 1, 1, 1), 1),
+        ((2, 260, 260, 40), 2),
+        ((3, 530, 530, 2), 9),
     ],
 )
 def test_block_edges_of_the_kernels(shape, dtype):
-    """Widths below one packet or just over one k-block (256 or 512 numbers), and many outputs."""
+    """Widths below one packet or just over one k-block (256 or 512 numbers), and many outputs; with skips too."""
     widths, samples = shape
-    case = make_case(widths, ("tanh",), samples, dtype=dtype)
+    case = make_case(widths, ("tanh",), samples, dtype=dtype, residual=len(widths) == 4)
     J = case.twin.jacobian(case.X)
     fim = ff.Fisher(case.net, case.X)
     assert_close(fim.jacobian(), J)
@@ -182,7 +199,7 @@ def test_batches_do_not_change_the_answer(monkeypatch):
     case = make_case((5, 6, 2), ("erf",), 23)
     whole = ff.Fisher(case.net, case.X)
     expected = {name: getattr(whole, name)() for name in ("diagonal", "dense", "trace")}
-    monkeypatch.setattr("fisherfield.fisher._BATCH_BYTES", 2000)
+    monkeypatch.setattr("fisherfield.metric._BATCH_BYTES", 2000)
     for keep in (False, True):
         fim = ff.Fisher(case.net, case.X)
         if keep:
@@ -195,7 +212,7 @@ def test_batches_do_not_change_the_answer(monkeypatch):
 
 
 def test_kept_factors_give_the_same_bits(monkeypatch):
-    monkeypatch.setattr("fisherfield.fisher._BATCH_BYTES", 5000)
+    monkeypatch.setattr("fisherfield.metric._BATCH_BYTES", 5000)
     case = make_case((10, 15, 3), ("tanh",), 40)
     fresh, kept = ff.Fisher(case.net, case.X), ff.Fisher(case.net, case.X)
     kept.dual()

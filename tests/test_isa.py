@@ -21,7 +21,11 @@ SUBSET = {
         "test_block_edges_of_the_kernels",
     ),
     "test_gram.py": ("test_many_blocks",),
-    "test_threads.py": ("test_any_case", "test_activations_do_not_depend_on_the_cut"),
+    "test_threads.py": (
+        "test_any_case",
+        "test_steps_of_a_residual_block_do_not_depend_on_the_cut",
+        "test_activations_do_not_depend_on_the_cut",
+    ),
     "test_quadrature.py": (
         "test_gauss_legendre",
         "test_moments_against_closed_forms",
@@ -32,6 +36,7 @@ SUBSET = {
         "test_relu_in_closed_form",
         "test_data_against_the_recursion_of_each_pair",
         "test_fisher_rao_norm_of_homogeneous_networks",
+        "test_data_in_a_residual_network",
     ),
 }
 

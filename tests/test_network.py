@@ -1,7 +1,7 @@
 """Forward pass and bookkeeping of finite networks."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import assume, given
 
 import fisherfield as ff
 import reference
@@ -22,16 +22,16 @@ def test_forward_float32(case):
 
 
 @given(cases(max_width=6, max_samples=4))
-def test_layer_forward_gives_the_derivative(case):
-    h = case.X
-    for l in range(case.net.depth - 1):
-        u = case.net.affine(l, h)
-        value, slope = case.net.layer_forward(l, h)
-        assert case.net.layer_forward(l, h, derivative=False)[1] is None
-        np.testing.assert_array_equal(value, case.net.layer_forward(l, h, derivative=False)[0])
-        expected = np.array([reference.derivative(case.twin.functions[l], row) for row in u])
-        assert_close(slope, expected, tolerance=1e-9, scale=1.0)
-        h = value
+def test_hidden_layers_give_values_and_derivatives(case):
+    assume(case.smooth_here)
+    layers, bare = list(case.net.hidden_layers(case.X)), list(case.net.hidden_layers(case.X, derivative=False))
+    assert len(layers) == len(bare) == case.net.depth - 1
+    expected = zip(*(case.twin.pre_activations(x) for x in case.X), strict=True)
+    for phi, (value, slope), (same, none), u in zip(case.twin.functions, layers, bare, expected, strict=False):
+        assert none is None
+        np.testing.assert_array_equal(value, same)
+        assert_close(value, phi(np.array(u)), tolerance=1e-12, scale=1.0 + np.abs(u).max())
+        assert_close(slope, reference.derivative(phi, np.array(u)), tolerance=1e-9, scale=1.0)
 
 
 @given(cases())
@@ -43,6 +43,8 @@ def test_bookkeeping(case):
     assert net.has_biases == (net.biases is not None)
     assert len(net.activations) == net.depth - 1
     assert str(net.widths) in repr(net)
+    assert net.residual == ("residual=True" in repr(net))
+    assert sum(net.skips) == (net.depth - 2 if net.residual else 0)
 
 
 def test_one_sample_and_more_outputs_than_inputs():
@@ -92,6 +94,22 @@ def test_different_activations_in_different_layers():
     assert_close(case.net(case.X), case.twin.outputs(case.X))
     swapped = ff.Network(case.net.weights, case.net.biases, activation=["erf", "relu"])
     assert np.abs(swapped(case.X) - case.net(case.X)).max() > 1e-3
+
+
+def test_a_linear_residual_network_is_a_product_of_matrices():
+    case = make_case((5, 7, 7, 7, 2), ("linear", "linear"), 9, residual=True)
+    (W1, W2, W3, W4), (b1, b2, b3, b4) = case.net.weights, case.net.biases
+    one = np.eye(7)
+    u = (one + W3) @ ((one + W2) @ (W1 @ case.X.T + b1[:, None]) + b2[:, None]) + b3[:, None]
+    assert_close(case.net(case.X), (W4 @ u + b4[:, None]).T)
+
+
+def test_blocks_without_weights_pass_on_what_they_are_given():
+    X, W = np.random.default_rng(0).standard_normal((2, 6, 6))
+    nothing = np.zeros((6, 6))
+    for activation in ("relu", "cos", lambda u: u):
+        net = ff.Network([W, nothing, nothing, np.eye(6)], None, activation=activation, residual=True)
+        np.testing.assert_array_equal(net(X), ff.Network([W], None)(X))
 
 
 def test_infinite_outputs_are_returned_by_the_forward_pass():

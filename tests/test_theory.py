@@ -413,6 +413,110 @@ def test_input_statistics_at_the_ends_of_their_range(T, dimension, seed):
     assert np.linalg.eigvalsh(ff.mean_field(network("linear", 1.0, None), centred).dual())[0] >= -1e-12 * centred.qhat0
 
 
+# --- residual networks
+# --------------------------------------------------------------------------------------------
+
+
+def tanh_moments(a, b, c):
+    """E phi phi and E phi' phi' of a pair by the trapezoidal rule, which converges geometrically."""
+    z = np.linspace(-9, 9, 721)
+    weight = np.exp(-(z**2) / 2)
+    weight /= weight.sum()
+    rho = b / math.sqrt(a * c)
+    u = np.sqrt(a) * z[:, None]
+    v = np.sqrt(c) * (rho * z[:, None] + math.sqrt(max(1 - rho**2, 0.0)) * z)
+    slopes = (1 - np.tanh(u) ** 2) * (1 - np.tanh(v) ** 2)
+    return weight @ (np.tanh(u) * np.tanh(v)) @ weight, weight @ slopes @ weight
+
+
+def relu_moments(a, b, c):
+    """The same from the angle between the two inputs."""
+    angle = math.acos(max(min(b / math.sqrt(a * c), 1.0), -1.0))
+    value = math.sqrt(a * c) * (math.sin(angle) + (math.pi - angle) * math.cos(angle)) / (2 * math.pi)
+    return value, (math.pi - angle) / (2 * math.pi)
+
+
+def residual_pair(arch, moments, a, b, c):
+    """Lists q_st (l = 1..L), qhat_st (0..L-1), qtilde_st (1..L) of one pair; the last layer is the read-out."""
+    depth, q, qhat, first = arch.depth, [], [(a, b, c)], []
+    for l, (sw2, sb2) in enumerate(zip(arch.weight_vars, arch.bias_vars, strict=True)):
+        block = 0 < l < depth - 1
+        q.append(tuple(sw2 * x + sb2 + block * y for x, y in zip(qhat[-1], q[-1] if block else (0,) * 3, strict=True)))
+        if l < depth - 2:
+            p, r, s = q[-1]
+            value, slope = moments(p, r, s)
+            qhat.append((moments(p, p, p)[0], value, moments(s, s, s)[0]))
+            first.append(slope)
+        elif l == depth - 2:
+            qhat.append(q[-1])
+    qtilde = [arch.weight_vars[-1], 1.0]
+    for l in range(depth - 2, 0, -1):
+        qtilde.insert(0, qtilde[0] * (1 + arch.weight_vars[l] * first[l - 1]))
+    return [x[1] for x in q], [x[1] for x in qhat], qtilde
+
+
+def residual_network(activation, C=2):
+    variances = {"weight_var": [1.2, 0.8, 0.6, 1.1, 0.9], "bias_var": [0.1, 0.2, 0.0, 0.3, 0.4]}
+    return ff.ResidualMLP((12, 30, 30, 30, 30, C), activation, **variances)
+
+
+def test_reference_numbers_of_a_residual_network():
+    mf = ff.mean_field(ff.ResidualMLP((500,) * 6 + (1,), "tanh", weight_var=0.8, bias_var=0.1), 60)
+    assert mf.alpha == 5
+    assert mf.alpha * mf.kappa1 == pytest.approx(7.385, abs=5e-4)  # tr F / M
+    assert mf.statistics.maximum / 500 == pytest.approx(1.195, abs=5e-4)
+
+
+@pytest.mark.parametrize(("activation", "moments"), [("tanh", tanh_moments), ("relu", relu_moments)])
+def test_order_parameters_of_a_residual_network(activation, moments):
+    arch = residual_network(activation)
+    T, fan_in = 7, np.array([12, 30, 30, 30, 30])
+    mf = ff.mean_field(arch, ff.InputStatistics(T, 1.3, -0.1))
+    single, pair = (residual_pair(arch, moments, 1.3, b, 1.3) for b in (1.3, -0.1))
+    for suffix, values in (("", single), ("_st", pair)):
+        for name, expected in zip(("q", "qhat", "qtilde"), values, strict=True):
+            np.testing.assert_allclose(getattr(mf.order_parameters, name + suffix), expected, rtol=1e-10)
+    trace, entry = (np.dot(qtilde, fan_in * qhat) for _, qhat, qtilde in (single, pair))
+    assert mf.alpha == (12 * 30 + 3 * 30 * 30) / 30**2
+    assert mf.alpha * mf.kappa1 * 30 == pytest.approx(trace, rel=1e-10)
+    assert mf.alpha * mf.kappa2 * 30 == pytest.approx(entry, rel=1e-10)
+    biases = [sum(qtilde) for _, _, qtilde in (single, pair)]
+    refined = mf.refined_statistics
+    assert refined.mean == pytest.approx(2 * (trace + biases[0]) / arch.num_parameters, rel=1e-10)
+    assert refined.maximum == pytest.approx((trace + biases[0] + (T - 1) * (entry + biases[1])) / T, rel=1e-10)
+
+
+@pytest.mark.parametrize(("activation", "moments"), [("tanh", tanh_moments), ("relu", relu_moments)])
+def test_data_in_a_residual_network(activation, moments):
+    arch, x = residual_network(activation), clustered(6, 12)
+    overlaps, fan_in = x @ x.T / 12, np.array([12, 30, 30, 30, 30])
+    for refined in (False, True):
+        dual = ff.mean_field(arch, x).dual(refined=refined)
+        for s, t in ((0, 0), (1, 0), (3, 2), (5, 1)):
+            _, qhat, qtilde = residual_pair(arch, moments, overlaps[s, s], overlaps[s, t], overlaps[t, t])
+            assert dual[s, t] == pytest.approx(np.dot(qtilde, fan_in * qhat + refined) / 6, rel=1e-10)
+    with ThreadPoolExecutor(4) as pool:
+        np.testing.assert_array_equal(ff.mean_field(arch, x, executor=pool).dual(refined=True), dual)
+
+
+def test_a_linear_residual_network_in_closed_form():
+    sw2, qhat0, overlap, blocks, T = 0.7, 1.3, 0.2, 3, 5
+    arch = ff.ResidualMLP((20,) * (blocks + 2) + (3,), "linear", weight_var=sw2, bias_var=None)
+    mf = ff.mean_field(arch, ff.InputStatistics(T, qhat0, overlap))
+    grown = sw2 * (1 + sw2) ** np.arange(blocks + 1)  # stem, then block after block
+    np.testing.assert_allclose(mf.order_parameters.q[:-1], grown * qhat0, rtol=1e-14)
+    np.testing.assert_allclose(mf.order_parameters.q_st[:-1], grown * overlap, rtol=1e-14)
+    np.testing.assert_allclose(mf.order_parameters.qtilde[:-1], grown[::-1], rtol=1e-14)
+    every = 2 * grown[-1] + blocks * sw2 * grown[-2]  # stem and read-out, and the blocks, which skip themselves
+    assert mf.alpha * mf.kappa1 == pytest.approx(every * qhat0, rel=1e-13)
+    assert mf.alpha * mf.kappa2 == pytest.approx(every * overlap, rel=1e-13)
+    # E f_e f_e' is g(s) = qhat0 sw2^2 s^2 (1 + s sw2)^blocks at s = (1 + e)(1 + e'); the norm is g' + g'' at s = 1
+    r = sw2 / (1 + sw2)
+    g = qhat0 * sw2**2 * (1 + sw2) ** blocks
+    first, second = 2 + blocks * r, 2 + 4 * blocks * r + blocks * (blocks - 1) * r**2
+    assert mf.fisher_rao_norm == pytest.approx(3 * g * (first + second), rel=1e-13)
+
+
 # --- Fisher-Rao norm
 # ----------------------------------------------------------------------------------------------
 
@@ -426,16 +530,19 @@ def test_fisher_rao_norm_of_homogeneous_networks(activation, L):
     assert mf.fisher_rao_bound == pytest.approx(3 * L * q_last, rel=1e-12)  # Theorem 5 leaves out the cross terms
 
 
+@pytest.mark.parametrize("kind", [ff.MLP, ff.ResidualMLP])
 @pytest.mark.parametrize("activation", ["tanh", "erf", "gelu", "softplus"])
-def test_fisher_rao_norm_is_the_mixed_derivative_of_the_output_covariance(activation):
+def test_fisher_rao_norm_is_the_mixed_derivative_of_the_output_covariance(activation, kind):
     # E (df/de)^2 = d^2/(de de') E f_e f_e' at 0, f_e the network whose weights are scaled by 1 + e
-    arch = ff.MLP((20, 30, 30, 20, 1), activation, weight_var=[1.5, 2.0, 1.2, 0.8], bias_var=[0.3, 0.1, 0.0, 0.5])
+    arch = kind((20, 30, 30, 30, 1), activation, weight_var=[1.5, 2.0, 1.2, 0.8], bias_var=[0.3, 0.1, 0.0, 0.5])
 
     def covariance(e, f):
         u = v = uv = 1.3
+        q = p = r = 0.0
         for l, (sw2, sb2) in enumerate(zip(arch.weight_vars, arch.bias_vars, strict=True)):
-            q, r = (1 + e) ** 2 * sw2 * u + sb2, (1 + f) ** 2 * sw2 * v + sb2
-            p = (1 + e) * (1 + f) * sw2 * uv + sb2
+            kept = 1 if kind is ff.ResidualMLP and l in (1, 2) else 0
+            q, r = (1 + e) ** 2 * sw2 * u + sb2 + kept * q, (1 + f) ** 2 * sw2 * v + sb2 + kept * r
+            p = (1 + e) * (1 + f) * sw2 * uv + sb2 + kept * p
             if l < 3:
                 phi = arch.activations[l]
                 u, v = theory.moments(phi, q).square, theory.moments(phi, r).square

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import fisherfield as ff
 from child import output_of
 from fisherfield import _executor
+from fisherfield._native import kernels
 
 from cases import cases, make_case
 
@@ -18,6 +19,7 @@ ONE = ThreadPoolExecutor(1)
 POOLS = [ThreadPoolExecutor(n) for n in (2, 4)]
 # Widths around and between the panels of the kernels, more than one k-block and column block.
 WIDTHS = [(7, 30, 29, 3), (300, 530, 97, 2), (33, 1, 200, 1)]
+RESIDUAL = [(7, 29, 29, 29, 3), (33, 277, 277, 277, 2), (30, 1, 1, 1, 1)]
 
 
 def everything(case, pool, tile):
@@ -33,10 +35,10 @@ def everything(case, pool, tile):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("widths", WIDTHS, ids=str)
+@pytest.mark.parametrize("widths", WIDTHS + RESIDUAL, ids=str)
 @pytest.mark.parametrize("names", [("tanh", "gelu"), ("softplus", "custom")], ids=str)
 def test_threads_and_tiles(widths, names, dtype):
-    case = make_case(widths, names, 70, dtype=dtype)
+    case = make_case(widths, names, 70, dtype=dtype, residual=widths in RESIDUAL)
     expected = everything(case, ONE, None)
     for pool in [*POOLS, None]:
         for tile in (None, 9, 24, 1000):
@@ -91,6 +93,31 @@ def test_forward_with_and_without_derivatives(data, dtype):
     case = data.draw(cases(dtype=dtype, max_width=60))
     last = ff.Fisher(case.net, case.X).factors.layers[-1]
     np.testing.assert_array_equal(case.net.affine(case.net.depth - 1, last.A), case.net(case.X))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_steps_of_a_residual_block_do_not_depend_on_the_cut(dtype):
+    """Wherever the columns are cut, on a panel of the kernels or not, sums with what is skipped are the same."""
+    n, samples = 61, 5
+    rng = np.random.default_rng(0)
+    W, h, slope, skip = (rng.standard_normal((rows, n)).astype(dtype) for rows in (n, samples, samples, samples))
+    delta, phi = rng.standard_normal((2, samples, n)).astype(dtype), ff.activations.get("tanh").native
+
+    def forward(cuts):
+        out, pre = np.empty((2, samples, n), dtype)
+        for cut in cuts:
+            kernels.layer_forward(h, W, None, phi, out, None, *cut, skip, pre)
+        return np.stack([out, pre])
+
+    def backward(cuts):
+        out = np.empty_like(delta)
+        for cut in cuts:
+            kernels.layer_backward(delta, W, slope, out, *cut, True)
+        return out
+
+    for step in (forward, backward):
+        for cuts in ([(0, 1), (1, 61)], [(0, 7), (7, 24), (24, 61)], [(l, l + 1) for l in range(61)]):
+            np.testing.assert_array_equal(step(cuts), step([(0, 61)]))
 
 
 @pytest.mark.parametrize("name", ff.activations.available())

@@ -33,32 +33,37 @@ T* pointer(std::optional<Array<T>>& array) {
 
 template <class T>
 void layer_forward(const Array<T>& h, const Array<T>& W, const std::optional<Array<T>>& b,
-                   const fisherfield::Activation* phi, Array<T>& out, std::optional<Array<T>> slope, Index j0,
-                   Index j1) {
+                   const fisherfield::Activation* phi, Array<T>& out, std::optional<Array<T>> slope, Index j0, Index j1,
+                   const std::optional<Array<T>>& skip, std::optional<Array<T>> pre) {
   require(h.ndim() == 2 && W.ndim() == 2 && h.shape(1) == W.shape(1), "h, W");
   require(out.ndim() == 2 && out.shape(0) == h.shape(0) && out.shape(1) == W.shape(0), "out");
   require(!b || b->size() == W.shape(0), "b");
   require(!slope || slope->size() == out.size(), "slope");
+  require(!skip || skip->size() == out.size(), "skip");
+  require(!pre || pre->size() == out.size(), "pre");
   require(0 <= j0 && j0 <= j1 && j1 <= W.shape(0), "columns");
   T* const o = out.mutable_data();
   T* const s = pointer(slope);
+  T* const p = pointer(pre);
   py::gil_scoped_release release;
   fisherfield::layer_forward<T>(h.shape(0), h.shape(1), W.shape(0), h.data(), W.data(), b ? b->data() : nullptr, phi, o,
-                                s, j0, j1);
+                                s, skip ? skip->data() : nullptr, p, j0, j1);
 }
 
 template <class T>
-void layer_backward(const Array<T>& next, const Array<T>& W, const Array<T>& slope, Array<T>& out, Index j0, Index j1) {
+void layer_backward(const Array<T>& next, const Array<T>& W, const Array<T>& slope, Array<T>& out, Index j0, Index j1,
+                    bool skip) {
   require(next.ndim() == 3 && W.ndim() == 2 && next.shape(2) == W.shape(0), "next, W");
   require(slope.ndim() == 2 && slope.shape(0) == next.shape(1) && slope.shape(1) == W.shape(1), "slope");
   require(
       out.ndim() == 3 && out.shape(0) == next.shape(0) && out.shape(1) == next.shape(1) && out.shape(2) == W.shape(1),
       "out");
+  require(!skip || W.shape(0) == W.shape(1), "W of a skip");
   require(0 <= j0 && j0 <= j1 && j1 <= W.shape(1), "columns");
   T* const o = out.mutable_data();
   py::gil_scoped_release release;
   fisherfield::layer_backward<T>(next.shape(0), next.shape(1), W.shape(0), W.shape(1), next.data(), W.data(),
-                                 slope.data(), o, j0, j1);
+                                 slope.data(), skip, o, j0, j1);
 }
 
 template <class T>
@@ -75,6 +80,24 @@ void gram_tile(const std::vector<Layer<T>>& layers, T scale, Array<T>& out, std:
 }
 
 template <class T>
+void kernel_tile(const std::vector<Layer<T>>& rows, const std::vector<Layer<T>>& columns, T scale, Array<T>& out,
+                 std::pair<Index, Index> row_range, std::pair<Index, Index> column_range) {
+  const auto f = read_factors<T>(rows), g = read_factors<T>(columns);
+  require(f.layers.size() == g.layers.size(), "layers of rows and columns");
+  for (std::size_t l = 0; l < f.layers.size(); ++l)
+    require(f.layers[l].inputs == g.layers[l].inputs && f.layers[l].outputs == g.layers[l].outputs &&
+                f.layers[l].bias == g.layers[l].bias,
+            "widths of rows and columns");
+  require(out.ndim() == 2 && out.shape(0) == f.seeds * f.samples && out.shape(1) == g.seeds * g.samples, "out");
+  const fisherfield::Range I{row_range.first, row_range.second}, J{column_range.first, column_range.second};
+  require(0 <= I.begin && I.begin <= I.end && I.end <= f.samples, "rows of the tile");
+  require(0 <= J.begin && J.begin <= J.end && J.end <= g.samples, "columns of the tile");
+  T* const o = out.mutable_data();
+  py::gil_scoped_release release;
+  fisherfield::GramTile<T>(f, g, scale, o)(I, J);
+}
+
+template <class T>
 void layer_jacobian(const Array<T>& A, const Array<T>& B, bool bias, Array<T>& out, Index offset) {
   const auto factors = read_factors<T>({{A, B, bias}});
   const Index size = B.shape(2) * (A.shape(1) + bias);
@@ -83,6 +106,18 @@ void layer_jacobian(const Array<T>& A, const Array<T>& B, bool bias, Array<T>& o
   T* const o = out.mutable_data() + offset;
   py::gil_scoped_release release;
   fisherfield::layer_jacobian<T>(factors, factors.layers[0], o, out.shape(2));
+}
+
+template <class T>
+void layer_gradient(const Array<T>& A, const Array<T>& B, bool bias, Index seed, T scale, Array<T>& out, Index i0,
+                    Index i1) {
+  const auto factors = read_factors<T>({{A, B, bias}});
+  require(out.size() == B.shape(2) * (A.shape(1) + bias), "out");
+  require(0 <= seed && seed < B.shape(0), "seed");
+  require(0 <= i0 && i0 <= i1 && i1 <= B.shape(2), "rows");
+  T* const o = out.mutable_data();
+  py::gil_scoped_release release;
+  fisherfield::layer_gradient<T>(factors, factors.layers[0], seed, scale, o, i0, i1);
 }
 
 template <class T>
@@ -99,15 +134,23 @@ template <class T>
 void register_kernels(py::module_& m) {
   m.def("layer_forward", &layer_forward<T>, py::arg("h").noconvert(), py::arg("W").noconvert(),
         py::arg("b").noconvert(), py::arg("phi"), py::arg("out").noconvert(), py::arg("slope").noconvert(),
-        py::arg("begin"), py::arg("end"),
-        "Columns [begin, end) of out = phi(h W^T + b) and slope = phi'(h W^T + b); phi None: no activation.");
+        py::arg("begin"), py::arg("end"), py::arg("skip").noconvert() = py::none(),
+        py::arg("pre").noconvert() = py::none(),
+        "Columns [begin, end) of pre = u, out = phi(u), slope = phi'(u), u = h W^T + b + skip; phi None: out = u.");
   m.def("layer_backward", &layer_backward<T>, py::arg("next").noconvert(), py::arg("W").noconvert(),
         py::arg("slope").noconvert(), py::arg("out").noconvert(), py::arg("begin"), py::arg("end"),
-        "Columns [begin, end) of out = (next W) * slope, for next (R, T, outputs) and slope (T, inputs).");
+        py::arg("skip") = false,
+        "Columns [begin, end) of out = (next W) * slope (+ next), for next (R, T, outputs) and slope (T, inputs).");
   m.def("gram_tile", &gram_tile<T>, py::arg("layers").noconvert(), py::arg("scale"), py::arg("out").noconvert(),
         py::arg("rows"), py::arg("columns"), "One tile of the dual and its mirror image, for every pair of seeds.");
+  m.def("kernel_tile", &kernel_tile<T>, py::arg("row_layers").noconvert(), py::arg("column_layers").noconvert(),
+        py::arg("scale"), py::arg("out").noconvert(), py::arg("rows"), py::arg("columns"),
+        "One tile of the Gram matrix between two sets of factors, for every pair of seeds.");
   m.def("layer_jacobian", &layer_jacobian<T>, py::arg("A").noconvert(), py::arg("B").noconvert(), py::arg("bias"),
         py::arg("out").noconvert(), py::arg("offset"), "The layer's columns of the explicit Jacobian out (T, R, P).");
+  m.def("layer_gradient", &layer_gradient<T>, py::arg("A").noconvert(), py::arg("B").noconvert(), py::arg("bias"),
+        py::arg("seed"), py::arg("scale"), py::arg("out").noconvert(), py::arg("begin"), py::arg("end"),
+        "Rows [begin, end) of the layer's part of scale * sum_t of the gradients of one seed.");
   m.def("layer_diagonal", &layer_diagonal<T>, py::arg("A").noconvert(), py::arg("B").noconvert(), py::arg("bias"),
         py::arg("scale"), py::arg("out").noconvert(), py::arg("begin"), py::arg("end"),
         "Rows [begin, end) of the layer's part of the diagonal of the Fisher information matrix.");

@@ -41,11 +41,12 @@ std::unique_ptr<Nonlinearity> make_nonlinearity(const py::object& activation) {
 // The recursion together with the nonlinearities it refers to.
 struct Recursion {
   Recursion(const py::list& activations, const std::vector<double>& weight_vars, const std::vector<double>& bias_vars,
-            const std::vector<double>& qhat0, double tol)
+            const std::vector<bool>& skips, const std::vector<double>& qhat0, double tol)
       : tolerance(tol) {
-    require(weight_vars.size() == bias_vars.size() && activations.size() + 1 == weight_vars.size() && !qhat0.empty(),
-            "one activation per hidden layer, one pair of variances per layer");
-    Ensemble ensemble{{}, weight_vars, bias_vars};
+    require(weight_vars.size() == bias_vars.size() && weight_vars.size() == skips.size() &&
+                activations.size() + 1 == weight_vars.size() && !skips[0] && !qhat0.empty(),
+            "one activation per hidden layer, one pair of variances per layer, no skip over the first layer");
+    Ensemble ensemble{{}, weight_vars, bias_vars, skips};
     for (const auto& activation : activations) {
       nonlinearities.push_back(make_nonlinearity(py::reinterpret_borrow<py::object>(activation)));
       ensemble.nonlinearities.push_back(nonlinearities.back().get());
@@ -166,9 +167,10 @@ void bind_theory(py::module_& m) {
         py::arg("direct") = false);
   m.def("mean_squares", &mean_squares, py::arg("x").noconvert());
   py::class_<Recursion>(m, "DepthRecursion")
-      .def(py::init<const py::list&, const std::vector<double>&, const std::vector<double>&, const std::vector<double>&,
-                    double>(),
-           py::arg("activations"), py::arg("weight_vars"), py::arg("bias_vars"), py::arg("qhat0"), py::arg("tol"))
+      .def(py::init<const py::list&, const std::vector<double>&, const std::vector<double>&, const std::vector<bool>&,
+                    const std::vector<double>&, double>(),
+           py::arg("activations"), py::arg("weight_vars"), py::arg("bias_vars"), py::arg("skips"), py::arg("qhat0"),
+           py::arg("tol"))
       .def_property_readonly("single",
                              [](const Recursion& r) { return to_tuple(r.depth->single(), r.depth->ensemble()); })
       .def_property_readonly("accuracy", [](const Recursion& r) { return to_tuple(r.depth->accuracy()); })

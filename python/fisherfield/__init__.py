@@ -7,23 +7,30 @@
 from . import activations, likelihoods
 from ._config import show_config
 from .activations import Activation
-from .architecture import MLP
+from .architecture import MLP, ResidualMLP
+from .features import FeatureMetric, feature_metric
 from .fisher import Fisher
 from .network import Network
 from .statistics import FisherStatistics
+from .tangent import TangentKernel, ntk
 from .theory import InputStatistics, MeanField, QuadratureWarning, mean_field
 
 __all__ = [
     "MLP",
     "Activation",
+    "FeatureMetric",
     "Fisher",
     "FisherStatistics",
     "InputStatistics",
     "MeanField",
     "Network",
     "QuadratureWarning",
+    "ResidualMLP",
+    "TangentKernel",
     "activations",
+    "feature_metric",
     "likelihoods",
     "mean_field",
+    "ntk",
     "show_config",
 ]

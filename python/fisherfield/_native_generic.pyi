@@ -32,12 +32,25 @@ def layer_forward(
     slope: FloatArray | None,
     begin: int,
     end: int,
+    skip: FloatArray | None = ...,
+    pre: FloatArray | None = ...,
 ) -> None: ...
 def layer_backward(
-    next: FloatArray, W: FloatArray, slope: FloatArray, out: FloatArray, begin: int, end: int
+    next: FloatArray, W: FloatArray, slope: FloatArray, out: FloatArray, begin: int, end: int, skip: bool = ...
 ) -> None: ...
 def gram_tile(layers: Sequence[_Layer], scale: float, out: FloatArray, rows: _Range, columns: _Range) -> None: ...
+def kernel_tile(
+    row_layers: Sequence[_Layer],
+    column_layers: Sequence[_Layer],
+    scale: float,
+    out: FloatArray,
+    rows: _Range,
+    columns: _Range,
+) -> None: ...
 def layer_jacobian(A: FloatArray, B: FloatArray, bias: bool, out: FloatArray, offset: int) -> None: ...
+def layer_gradient(
+    A: FloatArray, B: FloatArray, bias: bool, seed: int, scale: float, out: FloatArray, begin: int, end: int
+) -> None: ...
 def layer_diagonal(
     A: FloatArray, B: FloatArray, bias: bool, scale: float, out: FloatArray, begin: int, end: int
 ) -> None: ...
@@ -61,6 +74,7 @@ class DepthRecursion:
         activations: list[Any],
         weight_vars: Sequence[float],
         bias_vars: Sequence[float],
+        skips: Sequence[bool],
         qhat0: Sequence[float],
         tol: float,
     ) -> None: ...

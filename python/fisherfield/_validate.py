@@ -21,6 +21,7 @@ __all__ = [
     "as_generator",
     "as_momentum",
     "as_sequence",
+    "boolean",
     "choice",
     "non_negative",
     "number",
@@ -148,6 +149,13 @@ def as_momentum(value: Any, name: str = "momentum") -> float:
     if result >= 1:
         raise ValueError(f"{name}: expected 0 <= momentum < 1, got {result:g}")
     return result
+
+
+def boolean(value: Any, name: str) -> bool:
+    """Return ``value`` if it is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
 
 
 def choice(value: Any, name: str, allowed: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,13 @@ from .activations import Activation
 if TYPE_CHECKING:
     from .network import Network
 
-__all__ = ["MLP", "ActivationLike"]
+__all__ = ["MLP", "ActivationLike", "ResidualMLP"]
 
 ActivationLike: TypeAlias = str | Activation | Callable[[Any], Any]
 
 
-def _per_layer(value: Any, name: str, layers: int, *, strict: bool) -> tuple[float, ...]:
+def variance_per_layer(value: Any, name: str, layers: int, *, strict: bool) -> tuple[float, ...]:
+    """Return one variance per layer from one for all or one for each."""
     if not (isinstance(value, (list, tuple)) or np.ndim(value) > 0):
         return (non_negative(value, name, strict=strict),) * layers
     if len(value) != layers:
@@ -29,15 +30,33 @@ def _per_layer(value: Any, name: str, layers: int, *, strict: bool) -> tuple[flo
     return tuple(non_negative(entry, f"{name}[{l}]", strict=strict) for l, entry in enumerate(value))
 
 
-def resolve_activations(activation: Any, hidden_layers: int) -> tuple[Activation, ...]:
-    """Return one ``Activation`` per hidden layer from one activation or a sequence of them."""
+def resolve_activations(activation: Any, hidden_layers: int, *, residual: bool = False) -> tuple[Activation, ...]:
+    """Return one ``Activation`` per hidden layer from one activation or a sequence of them.
+
+    In a residual network they are those of the blocks; after the last block comes ``linear``.
+    """
+    count, place = (hidden_layers - 1, "residual block") if residual else (hidden_layers, "hidden layer")
+    after = (_activations.get("linear"),) * residual
     if isinstance(activation, Sequence) and not isinstance(activation, str):
-        if len(activation) != hidden_layers:
-            raise ValueError(
-                f"activation: expected one activation or one per hidden layer ({hidden_layers}), got {len(activation)}"
-            )
-        return tuple(_activations.get(entry) for entry in activation)
-    return (_activations.get(activation),) * hidden_layers
+        if len(activation) != count:
+            raise ValueError(f"activation: expected one activation or one per {place} ({count}), got {len(activation)}")
+        return tuple(_activations.get(entry) for entry in activation) + after
+    return (_activations.get(activation),) * count + after
+
+
+def require_room_for_skips(widths: tuple[int, ...], name: str) -> None:
+    """Raise unless a residual network can have these widths: a block or more, all hidden widths equal."""
+    hidden = widths[1:-1]
+    if len(hidden) < 2 or len(set(hidden)) > 1:
+        raise ValueError(
+            f"{name}: expected widths (M_0, M, ..., M, C) of a residual network, at least two hidden widths and all "
+            f"of them equal, got {widths}"
+        )
+
+
+def skip_layers(depth: int, residual: bool) -> tuple[bool, ...]:
+    """Return for each weight layer whether the layer before is added to it: all but the first and the last."""
+    return tuple(residual and 0 < l < depth - 1 for l in range(depth))
 
 
 @dataclass(frozen=True, init=False)
@@ -88,6 +107,7 @@ class MLP:
     bias_vars: tuple[float, ...]
     has_biases: bool
     init: str
+    residual: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -104,12 +124,14 @@ class MLP:
         layers = len(widths) - 1
         set_field = object.__setattr__
         set_field(self, "widths", tuple(positive_int(m, f"widths[{l}]") for l, m in enumerate(widths)))
-        set_field(self, "activations", resolve_activations(activation, layers - 1))
-        set_field(self, "weight_vars", _per_layer(weight_var, "weight_var", layers, strict=True))
+        if self.residual:
+            require_room_for_skips(self.widths, "widths")
+        set_field(self, "activations", resolve_activations(activation, layers - 1, residual=self.residual))
+        set_field(self, "weight_vars", variance_per_layer(weight_var, "weight_var", layers, strict=True))
         set_field(
             self,
             "bias_vars",
-            _per_layer(0.0 if bias_var is None else bias_var, "bias_var", layers, strict=False),
+            variance_per_layer(0.0 if bias_var is None else bias_var, "bias_var", layers, strict=False),
         )
         set_field(self, "has_biases", bias_var is not None)
         set_field(self, "init", choice(init, "init", ("gaussian", "orthogonal")))
@@ -118,6 +140,11 @@ class MLP:
     def depth(self) -> int:
         """Number of weight layers L."""
         return len(self.widths) - 1
+
+    @property
+    def skips(self) -> tuple[bool, ...]:
+        """For each weight layer, whether the pre-activations of the layer before are added to its own."""
+        return skip_layers(self.depth, self.residual)
 
     @property
     def num_outputs(self) -> int:
@@ -156,7 +183,54 @@ class MLP:
             if self.has_biases:
                 bias = np.sqrt(self.bias_vars[l]) * rng.standard_normal(fan_out)
                 biases.append(bias.astype(resolved, copy=False))
-        return Network(weights, biases if self.has_biases else None, activation=self.activations)
+        net = Network(
+            weights,
+            biases if self.has_biases else None,
+            activation=self.activations[:-1] if self.residual else self.activations,
+            residual=self.residual,
+        )
+        net.architecture = self
+        return net
+
+
+@dataclass(frozen=True, init=False)
+class ResidualMLP(MLP):
+    r"""A random residual network: a linear stem, blocks that add to what passes through them, a linear read-out.
+
+    .. math::
+        u^1 = W^1 x + b^1, \quad u^l = u^{l-1} + W^l \phi(u^{l-1}) + b^l, \quad l = 2, \dots, L-1, \qquad
+        f = W^L u^{L-1} + b^L,
+
+    with the law of weights and biases of :class:`MLP`. Order parameters follow the same recursions with the skips
+    added, :math:`q^l = q^{l-1} + \sigma_w^2 \hat q^{l-1} + \sigma_b^2` and
+    :math:`\tilde q^l = \tilde q^{l+1} (1 + \sigma_w^2 E[\phi'(u^l)^2])`: weights of mean zero leave what a block adds
+    uncorrelated with what it is added to.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        ``(M_0, M, ..., M, C)``: input dimension, hidden widths, all equal and at least two, number of outputs C.
+    activation : str, Activation, callable, or a sequence with one of these per block
+        There are L - 2 blocks. ``activations`` has one entry more, ``linear``, for what the read-out sees.
+    weight_var, bias_var, init
+        As of :class:`MLP`; for all L layers or one per layer, stem and read-out included.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of :class:`MLP`, and for hidden widths that differ or leave no block.
+
+    Examples
+    --------
+    >>> import fisherfield as ff
+    >>> arch = ff.ResidualMLP(widths=(784, 100, 100, 100, 10), activation="tanh", weight_var=0.8, bias_var=0.1)
+    >>> [phi.name for phi in arch.activations]
+    ['tanh', 'tanh', 'linear']
+    >>> arch.sample(seed=0)
+    Network(widths=(784, 100, 100, 100, 10), activation=tanh, residual=True, biases=True, dtype=float64)
+    """
+
+    residual: ClassVar[bool] = True
 
 
 def _gaussian(rng: np.random.Generator, rows: int, columns: int, variance: float) -> FloatArray:

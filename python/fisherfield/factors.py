@@ -7,7 +7,7 @@ matrix is a function of the factors, and every source of factors needs to know n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,6 @@ import numpy as np
 from . import _executor
 from ._native import kernels
 from ._validate import FloatArray
-from .likelihoods import Likelihood
 from .network import Network
 
 __all__ = ["FactoredJacobian", "LayerFactors", "factorize"]
@@ -48,12 +47,23 @@ class LayerFactors:
 
     def diagonal(self, scale: float, out: FloatArray, executor: Executor | None = None) -> None:
         """Write ``scale * sum_t sum_r (gradient)^2`` of the layer's parameters to ``out``."""
-        flops = 2.0 * self.B.shape[1] * self.num_parameters
         _executor.run(
             lambda rows: kernels.layer_diagonal(self.A, self.B, self.bias, scale, out, *rows),
-            _executor.column_blocks(self.B.shape[2], out.itemsize, flops, executor),
+            self._row_blocks(executor),
             executor,
         )
+
+    def summed_gradient(self, seed: int, scale: float, out: FloatArray, executor: Executor | None = None) -> None:
+        """Write ``scale * sum_t gradient`` of one seed to ``out``."""
+        _executor.run(
+            lambda rows: kernels.layer_gradient(self.A, self.B, self.bias, seed, scale, out, *rows),
+            self._row_blocks(executor),
+            executor,
+        )
+
+    def _row_blocks(self, executor: Executor | None) -> list[tuple[int, int]]:
+        flops = 2.0 * self.B.shape[1] * self.num_parameters
+        return _executor.column_blocks(self.B.shape[2], self.B.itemsize, flops, executor)
 
 
 @dataclass(frozen=True)
@@ -117,22 +127,33 @@ class FactoredJacobian:
             offset += layer.num_parameters
         return out
 
+    def summed_gradients(self, scale: float, executor: Executor | None = None) -> FloatArray:
+        """Return ``scale * sum_t gradient`` for every seed, shape (R, P): one product per layer and seed."""
+        out = np.empty((self.num_seeds, self.num_parameters), self.dtype)
+        offset = 0
+        for layer in self.layers:
+            for r in range(self.num_seeds):
+                layer.summed_gradient(r, scale, out[r, offset : offset + layer.num_parameters], executor)
+            offset += layer.num_parameters
+        return out
+
     def __iter__(self) -> Iterator[LayerFactors]:
         return iter(self.layers)
 
 
-def bytes_per_sample(net: Network, likelihood: Likelihood) -> int:
+def bytes_per_sample(net: Network, num_seeds: int) -> int:
     """Memory that the factors of one sample take, the derivatives of the activations included."""
     widths = net.widths
-    seeds = likelihood.num_seeds(net.num_outputs)
-    numbers = sum(widths[:-1]) + sum(widths[1:-1]) + seeds * sum(widths[1:])
+    numbers = sum(widths[:-1]) + sum(widths[1:-1]) + num_seeds * sum(widths[1:])
     return numbers * net.dtype.itemsize
 
 
 def factorize(
-    net: Network, X: FloatArray, likelihood: Likelihood, executor: Executor | None = None
+    net: Network, X: FloatArray, seeds: Callable[[FloatArray], FloatArray], executor: Executor | None = None
 ) -> FactoredJacobian:
-    """Run the network forward and the likelihood's seeds backward (Karakida, Akaho, Amari 2019, Eqs. 5-7).
+    """Run the network forward and the seeds backward (Karakida, Akaho, Amari 2019, Eqs. 5-7).
+
+    ``seeds`` makes from the outputs (T, C) the vectors of output space that are sent back, (R, T, C).
 
     Raises
     ------
@@ -141,8 +162,7 @@ def factorize(
     """
     A: list[FloatArray] = [X]
     slopes: list[Any] = []  # freed one by one on the way back
-    for l in range(net.depth - 1):
-        h, slope = net.layer_forward(l, A[-1], executor=executor)
+    for h, slope in net.hidden_layers(X, executor=executor):
         A.append(h)
         slopes.append(slope)
     outputs = net.affine(net.depth - 1, A[-1], executor=executor)
@@ -153,17 +173,17 @@ def factorize(
             f"{net.dtype} or an activation is not finite; scale the inputs or weights down"
             + (", or use float64" if net.dtype == np.float32 else "")
         )
-    B = [likelihood.seeds(outputs)]
-    for W in net.weights[:0:-1]:
-        B.insert(0, _backward(B[0], W, slopes.pop(), executor))
+    B = [seeds(outputs)]
+    for W, skip in zip(net.weights[:0:-1], net.skips[:0:-1], strict=True):
+        B.insert(0, _backward(B[0], W, slopes.pop(), skip, executor))
     return FactoredJacobian(tuple(LayerFactors(a, b, net.has_biases) for a, b in zip(A, B, strict=True)))
 
 
-def _backward(delta: FloatArray, W: FloatArray, slope: FloatArray, executor: Executor | None) -> FloatArray:
-    """``(delta W) o slope``: seeds (R, T, M_l) through W (M_l, M_{l-1}) and the derivatives (T, M_{l-1})."""
+def _backward(delta: FloatArray, W: FloatArray, slope: FloatArray, skip: bool, executor: Executor | None) -> FloatArray:
+    """``(delta W) o slope (+ delta)``: seeds (R, T, M_l) through W (M_l, M_{l-1}) and the derivatives (T, M_{l-1})."""
     out = np.empty((*delta.shape[:2], W.shape[1]), W.dtype)
     _executor.run(
-        lambda columns: kernels.layer_backward(delta, W, slope, out, *columns),
+        lambda columns: kernels.layer_backward(delta, W, slope, out, *columns, skip),
         _executor.column_blocks(W.shape[1], W.itemsize, 2.0 * delta.size * W.shape[1], executor),
         executor,
     )

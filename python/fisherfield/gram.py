@@ -13,20 +13,22 @@ from ._native import kernels
 from ._validate import FloatArray, positive_int
 from .factors import FactoredJacobian, LayerFactors
 
-__all__ = ["gram_matrix", "symmetric_product", "tiles"]
+__all__ = ["gram_matrix", "kernel_matrix", "symmetric_product", "tiles"]
 
 Range = tuple[int, int]
 
 
 def tiles(num_samples: int, tile: int) -> list[tuple[Range, Range]]:
-    """Pairs of sample ranges (rows, columns) on and above the diagonal, the larger pieces of work first.
-
-    A rest of less than half a tile joins the range before it.
-    """
-    begins = range(0, max(num_samples - (tile - 1) // 2, 1), tile)
-    ranges = [(begin, begin + tile) for begin in begins[:-1]] + [(begins[-1], num_samples)]
+    """Pairs of sample ranges (rows, columns) on and above the diagonal, the larger pieces of work first."""
+    ranges = sample_ranges(num_samples, tile)
     pairs = [(rows, columns) for i, rows in enumerate(ranges) for columns in ranges[i:]]
     return sorted(pairs, key=lambda pair: pair[0] == pair[1])
+
+
+def sample_ranges(num_samples: int, tile: int) -> list[Range]:
+    """Cut the samples into ranges (begin, end); a rest of less than half a tile joins the range before it."""
+    begins = range(0, max(num_samples - (tile - 1) // 2, 1), tile)
+    return [(begin, begin + tile) for begin in begins[:-1]] + [(begins[-1], num_samples)]
 
 
 def default_tile(factors: FactoredJacobian, executor: Executor | None) -> int:
@@ -53,7 +55,7 @@ def gram_matrix(
     """
     size = factors.num_seeds * factors.num_samples
     out = np.empty((size, size), factors.dtype)
-    layers = [(layer.A, layer.B, layer.bias) for layer in factors]
+    layers = _native_layers(factors)
     step = default_tile(factors, executor) if tile is None else positive_int(tile, "tile")
     _executor.run(
         lambda pair: kernels.gram_tile(layers, scale, out, *pair),
@@ -63,6 +65,36 @@ def gram_matrix(
         "dual",
     )
     return out
+
+
+def kernel_matrix(
+    rows: FactoredJacobian,
+    columns: FactoredJacobian,
+    *,
+    tile: int | None = None,
+    executor: Executor | None = None,
+    progress: Progress = None,
+) -> FloatArray:
+    """Return ``J_rows J_columns^T``, shape (R1*T1, R2*T2), for factors of the same layers.
+
+    The bits of the result depend neither on ``tile`` nor on the number of threads.
+    """
+    out = np.empty((rows.num_seeds * rows.num_samples, columns.num_seeds * columns.num_samples), rows.dtype)
+    of_rows, of_columns = _native_layers(rows), _native_layers(columns)
+    steps = [default_tile(factors, executor) if tile is None else tile for factors in (rows, columns)]
+    ranges = [sample_ranges(f.num_samples, step) for f, step in zip((rows, columns), steps, strict=True)]
+    _executor.run(
+        lambda pair: kernels.kernel_tile(of_rows, of_columns, 1.0, out, *pair),
+        [(i, j) for i in ranges[0] for j in ranges[1]],
+        executor,
+        progress,
+        "kernel",
+    )
+    return out
+
+
+def _native_layers(factors: FactoredJacobian) -> list[tuple[FloatArray, FloatArray, bool]]:
+    return [(layer.A, layer.B, layer.bias) for layer in factors]
 
 
 def symmetric_product(rows: FloatArray, scale: float, executor: Executor | None = None) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -10,17 +10,20 @@ import numpy as np
 
 from . import _executor
 from ._native import kernels
-from ._validate import FloatArray, as_float_array, as_sequence, same_dtype
+from ._validate import FloatArray, as_float_array, as_sequence, boolean, same_dtype
 from .activations import Activation
-from .architecture import ActivationLike, resolve_activations
+from .architecture import MLP, ActivationLike, require_room_for_skips, resolve_activations, skip_layers
 
 __all__ = ["Network"]
 
 
 class Network:
-    r"""A fully connected network with given weights.
+    r"""A fully connected network with given weights, with or without skips.
 
     .. math:: u^l = W^l h^{l-1} + b^l, \quad h^l = \phi(u^l), \quad h^0 = x, \qquad f(x) = u^L.
+
+    In a residual network (:class:`~fisherfield.ResidualMLP`) :math:`u^{l-1}` is added to :math:`u^l` for
+    1 < l < L, and the read-out sees :math:`h^{L-1} = u^{L-1}`.
 
     Parameters
     ----------
@@ -29,12 +32,14 @@ class Network:
     biases : sequence of arrays or None
         ``b_l`` of shape (M_l,), of the dtype of the weights. None: the network has no biases.
     activation : str, Activation, callable, or a sequence with one of these per hidden layer
-        See :func:`fisherfield.activations.get`.
+        See :func:`fisherfield.activations.get`. In a residual network there is one per block, L - 2 in all.
+    residual : bool, default False
+        Whether the network has skips: then all hidden widths are equal, and there are at least three matrices.
 
     Raises
     ------
     ValueError
-        If shapes do not chain or an entry is not finite.
+        If shapes do not chain, do not fit the skips, or an entry is not finite.
     TypeError
         If precisions are mixed or not float32/float64.
 
@@ -58,6 +63,7 @@ class Network:
         biases: Sequence[Any] | None = None,
         *,
         activation: ActivationLike | Sequence[ActivationLike] = "tanh",
+        residual: bool = False,
     ) -> None:
         weights = as_sequence(weights, "weights", "a sequence of matrices W_1, ..., W_L")
         if len(weights) == 0:
@@ -86,7 +92,13 @@ class Network:
         named = [(f"weights[{l}]", w) for l, w in enumerate(self.weights)]
         named += [(f"biases[{l}]", b) for l, b in enumerate(self.biases or ())]
         self.dtype = same_dtype(named)
-        self.activations: tuple[Activation, ...] = resolve_activations(activation, len(self.weights) - 1)
+        self.residual = boolean(residual, "residual")
+        if self.residual:
+            require_room_for_skips(self.widths, "weights")
+        self.activations: tuple[Activation, ...] = resolve_activations(
+            activation, len(self.weights) - 1, residual=self.residual
+        )
+        self.architecture: MLP | None = None  # from which it was sampled
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -97,6 +109,11 @@ class Network:
     def depth(self) -> int:
         """Number of weight layers L."""
         return len(self.weights)
+
+    @property
+    def skips(self) -> tuple[bool, ...]:
+        """For each weight layer, whether the pre-activations of the layer before are added to its own."""
+        return skip_layers(self.depth, self.residual)
 
     @property
     def num_outputs(self) -> int:
@@ -128,8 +145,8 @@ class Network:
         array, shape (T, C)
         """
         h = self.check_inputs(X)
-        for l in range(self.depth - 1):
-            h, _ = self.layer_forward(l, h, derivative=False, executor=executor)
+        for value, _ in self.hidden_layers(h, derivative=False, executor=executor):
+            h = value
         return self.affine(self.depth - 1, h, executor=executor)
 
     def check_inputs(self, X: Any, name: str = "X") -> FloatArray:
@@ -140,35 +157,60 @@ class Network:
 
     def affine(self, l: int, h: FloatArray, *, executor: Executor | None = None) -> FloatArray:
         """``W h + b`` of the l-th layer (counted from 0) for every row of ``h``: (T, M_l) to (T, M_{l+1})."""
-        return self._affine(l, h, None, None, executor)
+        return self._affine(l, h, executor)
 
-    def layer_forward(
-        self, l: int, h: FloatArray, *, derivative: bool = True, executor: Executor | None = None
-    ) -> tuple[FloatArray, FloatArray | None]:
-        """Return ``phi(u)`` and, if asked, ``phi'(u)`` of hidden layer ``l`` (counted from 0), each (T, M_{l+1})."""
+    def hidden_layers(
+        self, X: FloatArray, *, derivative: bool = True, executor: Executor | None = None
+    ) -> Iterator[tuple[FloatArray, FloatArray | None]]:
+        """Yield ``phi(u)`` and, if asked, ``phi'(u)`` of each hidden layer, each (T, M_l), for checked inputs ``X``."""
+        h, u = X, None
+        for l, carried in enumerate(self.skips[1:]):
+            h, slope, u = self._layer_forward(l, h, u if self.skips[l] else None, carried, derivative, executor)
+            yield h, slope
+
+    def _layer_forward(
+        self,
+        l: int,
+        h: FloatArray,
+        skip: FloatArray | None,
+        carried: bool,
+        derivative: bool,
+        executor: Executor | None,
+    ) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
+        """``phi(u)``, ``phi'(u)`` if asked, and u itself if it is carried to the next layer."""
         phi = self.activations[l]
         if phi.native is not None:
-            slope = np.empty((len(h), self.weights[l].shape[0]), self.dtype) if derivative else None
-            return self._affine(l, h, phi.native, slope, executor), slope
-        u = self._affine(l, h, None, None, executor)
-        if not derivative:
-            return phi(u), None
-        value, slope = phi.evaluate(u, order=1)
-        return value, slope
+            shape = (len(h), self.weights[l].shape[0])
+            slope = np.empty(shape, self.dtype) if derivative else None
+            pre = np.empty(shape, self.dtype) if carried else None
+            return self._affine(l, h, executor, phi.native, slope, skip, pre), slope, pre
+        u = self._affine(l, h, executor, skip=skip)
+        value, slope = phi.evaluate(u, order=1) if derivative else (phi(u), None)
+        return value, slope, u if carried else None
 
     def _affine(
-        self, l: int, h: FloatArray, phi: Any, slope: FloatArray | None, executor: Executor | None
+        self,
+        l: int,
+        h: FloatArray,
+        executor: Executor | None,
+        phi: Any = None,
+        slope: FloatArray | None = None,
+        skip: FloatArray | None = None,
+        pre: FloatArray | None = None,
     ) -> FloatArray:
+        """``phi(u)``, ``u = W h + b + skip``; writes the slope and u where asked."""
         out = np.empty((len(h), self.weights[l].shape[0]), self.dtype)
         bias = None if self.biases is None else self.biases[l]
         blocks = _executor.column_blocks(out.shape[1], out.itemsize, 2.0 * h.size * out.shape[1], executor)
         _executor.run(
-            lambda block: kernels.layer_forward(h, self.weights[l], bias, phi, out, slope, *block),
+            lambda block: kernels.layer_forward(h, self.weights[l], bias, phi, out, slope, *block, skip, pre),
             blocks,
             executor,
         )
         return out
 
     def __repr__(self) -> str:
-        names = ", ".join(dict.fromkeys(phi.name for phi in self.activations)) or "none"
-        return f"Network(widths={self.widths}, activation={names}, biases={self.has_biases}, dtype={self.dtype})"
+        applied = self.activations[:-1] if self.residual else self.activations
+        names = ", ".join(dict.fromkeys(phi.name for phi in applied)) or "none"
+        skips = ", residual=True" if self.residual else ""
+        return f"Network(widths={self.widths}, activation={names}{skips}, biases={self.has_biases}, dtype={self.dtype})"

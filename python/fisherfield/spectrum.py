@@ -1,4 +1,4 @@
-"""Eigenvalues of symmetric matrices that the library forms: all of them, or the largest few."""
+"""Eigenvalues of symmetric positive semi-definite matrices and operators: all of them, or the largest few."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from ._validate import FloatArray
 
-__all__ = ["eigenvalues", "largest_eigenvalues", "squared_frobenius_norm"]
+__all__ = ["eigenvalues", "largest_eigenvalues", "largest_of_operator", "squared_frobenius_norm"]
 
 _DENSE_BELOW = 1500  # up to this size LAPACK's reduction is as fast as Lanczos on the stored matrix
 _CHECK = 1e-3  # residual, relative, of the search for repeated eigenvalues; its square is the error of the value
@@ -26,24 +26,29 @@ def largest_eigenvalues(matrix: FloatArray, k: int) -> FloatArray:
     if n <= _DENSE_BELOW or 4 * k > n:
         values = linalg.eigvalsh(matrix, subset_by_index=(n - k, n - 1), check_finite=False)
         return np.ascontiguousarray(values[::-1])
-    return _lanczos(matrix, k)
-
-
-def _lanczos(matrix: FloatArray, k: int) -> FloatArray:
-    """Krylov spaces hold one copy of a repeated eigenvalue: deflate what is found until nothing larger is left."""
     if not matrix.diagonal().any():  # the zero matrix, on which ARPACK stops
         return np.zeros(k, matrix.dtype)
+    return largest_of_operator(LinearOperator(matrix.shape, matvec=matrix.__matmul__, dtype=matrix.dtype), k)
+
+
+def largest_of_operator(operator: LinearOperator, k: int) -> FloatArray:
+    """The k largest eigenvalues of a symmetric positive semi-definite operator other than zero, descending.
+
+    Krylov spaces hold one copy of a repeated eigenvalue: what is found is deflated until nothing larger is left.
+    """
+    n, dtype = operator.shape[0], operator.dtype
     rng = np.random.default_rng(0)
-    values, vectors = np.empty(0, matrix.dtype), np.empty((len(matrix), 0), matrix.dtype)
+    values, vectors = np.empty(0, dtype), np.empty((n, 0), dtype)
 
     def deflated(x: FloatArray) -> FloatArray:
         x = x.ravel()
-        return matrix @ x - vectors @ (values * (vectors.T @ x))
+        product: FloatArray = operator.matvec(x) - vectors @ (values * (vectors.T @ x))
+        return product
 
     def largest(count: int, tol: float) -> tuple[FloatArray, FloatArray]:
-        operator = LinearOperator(matrix.shape, matvec=deflated, dtype=matrix.dtype)
-        start = rng.standard_normal(len(matrix)).astype(matrix.dtype)
-        pair: tuple[FloatArray, FloatArray] = eigsh(operator, count, which="LA", v0=start, tol=tol)
+        start = rng.standard_normal(n).astype(dtype)
+        remainder = LinearOperator((n, n), matvec=deflated, dtype=dtype)
+        pair: tuple[FloatArray, FloatArray] = eigsh(remainder, count, which="LA", v0=start, tol=tol)
         return pair
 
     while True:

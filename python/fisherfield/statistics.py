@@ -12,7 +12,7 @@ __all__ = ["FisherStatistics", "critical_learning_rate"]
 
 @dataclass(frozen=True)
 class FisherStatistics:
-    """Moments and maximum of the P eigenvalues of a Fisher information matrix F.
+    """Moments and maximum of the P eigenvalues of a Fisher information matrix F, or of another metric.
 
     ``F = (1/T) sum_t J_t^T (S_t S_t^T) J_t``: the 1/T is inside, there is no 1/C and no 1/2.
 
@@ -25,14 +25,19 @@ class FisherStatistics:
     maximum : float
         Largest eigenvalue.
     top_mean : float
-        Mean of the C largest eigenvalues. For C > 1 this, not ``maximum``, is what the mean-field formula for
-        the maximum predicts at finite width: the largest of the C outliers lies above their mean by O(sqrt(M)).
+        Mean of the ``num_outliers`` largest eigenvalues. For the Gaussian likelihood and C > 1 this, not
+        ``maximum``, is what the mean-field formula for the maximum predicts at finite width: the largest of the C
+        outliers lies above their mean by O(sqrt(M)).
     num_parameters : int
-        P.
+        P, how many eigenvalues the moments run over: parameters; features, for the metric of feature space; C T for
+        the tangent kernel.
     num_samples : int
         T.
     num_outputs : int
         C.
+    num_outliers : int
+        How many eigenvalues leave the bulk in a wide network: the rank of the output Fisher information, C for the
+        Gaussian likelihood and C - 1 for the categorical one.
     """
 
     mean: float
@@ -42,6 +47,7 @@ class FisherStatistics:
     num_parameters: int
     num_samples: int
     num_outputs: int
+    num_outliers: int
 
 
 def critical_learning_rate(maximum: float, momentum: float = 0.0) -> float:

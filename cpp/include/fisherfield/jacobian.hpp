@@ -1,5 +1,5 @@
-// The explicit Jacobian and the exact diagonal, from the factors. Parameters are flattened layer by layer, W
-// (row-major) then b.
+// The explicit Jacobian, sums of gradients and the exact diagonal, from the factors. Parameters are flattened layer by
+// layer, W (row-major) then b.
 #pragma once
 
 #include <fisherfield/factors.hpp>
@@ -21,6 +21,32 @@ void layer_jacobian(const Factors<T>& f, const LayerFactors<T>& layer, T* out, I
     }
 }
 
+// Rows [i0, i1) of W and b in out = scale * sum_t weights[., t] (x) inputs[t], for weights (i1 - i0 x samples): one
+// product. pack hands out the inputs; a bias is an input that is constantly 1.
+template <class T, class Pack>
+void layer_sum(const LayerFactors<T>& layer, Index samples, const T* weights, const Pack& pack, T scale, T* out,
+               Index i0, Index i1) {
+  const Index rows = i1 - i0;
+  T* W = out + i0 * layer.inputs;
+  product<T>(rows, layer.inputs, samples, weights, samples, pack, nullptr, W, layer.inputs, NoFinish{});
+  for (Index p = 0; p < rows * layer.inputs; ++p) W[p] *= scale;
+  if (!layer.bias) return;
+  T* b = out + layer.outputs * layer.inputs + i0;
+  for (Index i = 0; i < rows; ++i) {
+    T sum(0);
+    for (Index t = 0; t < samples; ++t) sum += weights[i * samples + t];
+    b[i] = scale * sum;
+  }
+}
+
+// out (parameters of the layer) = scale * sum_t B[r, t] (x) A[t], rows [i0, i1) of W and b.
+template <class T>
+void layer_gradient(const Factors<T>& f, const LayerFactors<T>& layer, Index r, T scale, T* out, Index i0, Index i1) {
+  AlignedBuffer<T> weights((i1 - i0) * f.samples);  // (rows x samples): B[r, t, i]
+  transpose(f.samples, i1 - i0, layer.B + r * f.samples * layer.outputs + i0, layer.outputs, weights.data(), f.samples);
+  layer_sum(layer, f.samples, weights.data(), PackStraight<T>{layer.A, layer.inputs}, scale, out, i0, i1);
+}
+
 // out (parameters of the layer) = scale * sum_t sum_r (B[r, t] o B[r, t]) (x) (A[t] o A[t]), rows [i0, i1) of W and b:
 // one product, never a Jacobian.
 template <class T>
@@ -37,16 +63,7 @@ void layer_diagonal(const Factors<T>& f, const LayerFactors<T>& layer, T scale, 
     PackStraight<T>{layer.A, layer.inputs}(k0, k, j, n, panel, packed);
     for (Index p = 0; p < k * panel; ++p) packed[p] *= packed[p];
   };
-  T* weights = out + i0 * layer.inputs;
-  product<T>(rows, layer.inputs, T_, squares.data(), T_, pack, nullptr, weights, layer.inputs, NoFinish{});
-  for (Index p = 0; p < rows * layer.inputs; ++p) weights[p] *= scale;
-  if (!layer.bias) return;
-  T* biases = out + layer.outputs * layer.inputs + i0;
-  for (Index i = 0; i < rows; ++i) {
-    T sum(0);
-    for (Index t = 0; t < T_; ++t) sum += squares.data()[i * T_ + t];
-    biases[i] = scale * sum;
-  }
+  layer_sum(layer, T_, squares.data(), pack, scale, out, i0, i1);
 }
 
 }  // namespace fisherfield

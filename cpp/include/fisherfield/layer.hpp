@@ -1,4 +1,4 @@
-// Forward and backward step through one dense layer, on a block of its columns.
+// Forward and backward step through one dense layer, possibly with a skip, on a block of its columns.
 //
 // A step is cut by columns, not by samples: then each task packs its own part of the weights once, and the weights are
 // never packed twice. Activations are applied to rows while they are in the cache.
@@ -9,32 +9,59 @@
 
 namespace fisherfield {
 
-// Columns [j0, j1) of u = h W^T + b for h (samples x inputs), W (outputs x inputs); then out = phi(u) and
-// slope = phi'(u), both (samples x outputs). phi null: out = u. b, slope may be null.
+// Columns [j0, j1) of u = h W^T + b + skip for h (samples x inputs), W (outputs x inputs); then pre = u, out = phi(u)
+// and slope = phi'(u), all (samples x outputs). phi null: out = u. b, slope, skip, pre may be null.
 template <class T>
 void layer_forward(Index samples, Index inputs, Index outputs, const T* h, const T* W, const T* b,
-                   const Activation* phi, T* out, T* slope, Index j0, Index j1) {
+                   const Activation* phi, T* out, T* slope, const T* skip, T* pre, Index j0, Index j1) {
   const auto activate = [&](Index i, Index rows, Index j, Index columns) {
-    if (!phi) return;
+    if (!phi && !skip && !pre) return;
     for (Index r = i; r < i + rows; ++r) {
-      T* u = out + r * outputs + j0 + j;
-      evaluate<T>(*phi, columns, u, u, slope ? slope + r * outputs + j0 + j : nullptr, nullptr);
+      const Index corner = r * outputs + j0 + j;
+      T* u = out + corner;
+      for (Index c = 0; skip && c < columns; ++c) u[c] += skip[corner + c];
+      if (pre) std::copy_n(u, columns, pre + corner);
+      if (phi) evaluate<T>(*phi, columns, u, u, slope ? slope + corner : nullptr, nullptr);
     }
   };
   product<T>(samples, j1 - j0, inputs, h, inputs, PackTransposed<T>{W + j0 * inputs, inputs}, b ? b + j0 : nullptr,
              out + j0, outputs, activate);
 }
 
-// Columns [j0, j1) of B_l = (B_{l+1} W_{l+1}) o phi'(u_l): next (seeds*samples x outputs) with row r*samples + t,
-// W (outputs x inputs), slope (samples x inputs), out (seeds*samples x inputs).
+// y = a o y + b. Packets throughout, the remainder in a padded one: a compiler may fuse the multiply-add of a loop's
+// vector body and not that of its remainder, and bits would depend on the cut.
+template <class T>
+void multiply_add(Index n, const T* a, const T* b, T* y) {
+  using Packet = typename Micro<T>::Packet;
+  using Eigen::internal::ploadu, Eigen::internal::pmadd, Eigen::internal::pstoreu;
+  constexpr Index width = Micro<T>::width;
+  const auto step = [](const T* p, const T* q, T* r) {
+    pstoreu(r, pmadd(ploadu<Packet>(r), ploadu<Packet>(p), ploadu<Packet>(q)));
+  };
+  const Index whole = n / width * width, rest = n - whole;
+  for (Index c = 0; c < whole; c += width) step(a + c, b + c, y + c);
+  if (rest == 0) return;
+  T p[width] = {}, q[width] = {}, r[width] = {};
+  std::copy_n(a + whole, rest, p);
+  std::copy_n(b + whole, rest, q);
+  std::copy_n(y + whole, rest, r);
+  step(p, q, r);
+  std::copy_n(r, rest, y + whole);
+}
+
+// Columns [j0, j1) of B_l = (B_{l+1} W_{l+1}) o phi'(u_l), plus B_{l+1} where layer l+1 has a skip: next (seeds*samples
+// x outputs) with row r*samples + t, W (outputs x inputs), slope (samples x inputs), out (seeds*samples x inputs).
 template <class T>
 void layer_backward(Index seeds, Index samples, Index outputs, Index inputs, const T* next, const T* W, const T* slope,
-                    T* out, Index j0, Index j1) {
+                    bool skip, T* out, Index j0, Index j1) {
   const auto times_slope = [&](Index i, Index rows, Index j, Index columns) {
     for (Index r = i; r < i + rows; ++r) {
       T* delta = out + r * inputs + j0 + j;
       const T* s = slope + (r % samples) * inputs + j0 + j;
-      for (Index c = 0; c < columns; ++c) delta[c] *= s[c];
+      if (skip)
+        multiply_add(columns, s, next + r * outputs + j0 + j, delta);
+      else
+        for (Index c = 0; c < columns; ++c) delta[c] *= s[c];
     }
   };
   product<T>(seeds * samples, j1 - j0, outputs, next, outputs, PackStraight<T>{W + j0, inputs}, nullptr, out + j0,

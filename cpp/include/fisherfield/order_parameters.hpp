@@ -41,11 +41,12 @@ inline std::unique_ptr<PairKernel> make_pair_kernel(const Nonlinearity& phi, std
   return std::make_unique<MehlerKernel>(phi, std::move(variances), tol);
 }
 
-// Random network: u^l = W^l h^{l-1} + b^l with Var W = weight_var / M_{l-1}, Var b = bias_var, h^l = phi^l(u^l) for l <
-// L.
+// Random network: u^l = W^l h^{l-1} + b^l (+ u^{l-1} where there is a skip) with Var W = weight_var / M_{l-1}, Var b =
+// bias_var, h^l = phi^l(u^l) for l < L.
 struct Ensemble {
   std::vector<const Nonlinearity*> nonlinearities;  // l = 1 .. L-1
   std::vector<double> weight_vars, bias_vars;       // l = 1 .. L
+  std::vector<bool> skips;                          // l = 1 .. L; the first has none
   Index depth() const { return Index(weight_vars.size()); }
 };
 
@@ -56,18 +57,21 @@ struct OrderParameters {
   Table first;  // row l-1: E phi'^2 (of pairs: E phi'phi') of layer l = 1 .. L-1
   OrderParameters(Index depth, Index n) : q(depth, n), qhat(depth, n), first(depth - 1, n) {}
 
-  // q^{l+1} from qhat^l.
+  // q^{l+1} from qhat^l, and q^l where there is a skip: fresh weights leave u^l and W phi(u^l) uncorrelated.
   void propagate(const Ensemble& ensemble, Index l) {
     for (Index t = 0; t < q.columns; ++t)
       q.row(l)[t] = ensemble.weight_vars[l] * qhat.row(l)[t] + ensemble.bias_vars[l];
+    for (Index t = 0; ensemble.skips[l] && t < q.columns; ++t) q.row(l)[t] += q.row(l - 1)[t];
   }
 
   // Row l-1: qtilde^l, l = 1 .. L, from the output backwards.
   Table qtilde(const Ensemble& ensemble) const {
     Table back(q.rows, q.columns, 1.0);
-    for (Index l = q.rows - 1; l > 0; --l)
+    for (Index l = q.rows - 1; l > 0; --l) {
       for (Index t = 0; t < q.columns; ++t)
         back.row(l - 1)[t] = ensemble.weight_vars[l] * back.row(l)[t] * first.row(l - 1)[t];
+      for (Index t = 0; ensemble.skips[l] && t < q.columns; ++t) back.row(l - 1)[t] += back.row(l)[t];
+    }
     return back;
   }
 };
@@ -198,9 +202,10 @@ inline double fisher_rao(const Ensemble& ensemble, double qhat0, double tol, Acc
     const double slope = q > 0 ? c / q : 0, rest = std::max(d - slope * c, 0.0);
     const double cross = slope * m.mixed, tangent = slope * slope * m.weighted + rest * m.square_first;
     const double sw2 = ensemble.weight_vars[l];
-    q = sw2 * m.square + ensemble.bias_vars[l];
-    c = sw2 * (m.square + cross);
-    d = sw2 * (m.square + 2 * cross + tangent);
+    const double q0 = ensemble.skips[l] ? q : 0, c0 = ensemble.skips[l] ? c : 0, d0 = ensemble.skips[l] ? d : 0;
+    q = (sw2 * m.square + ensemble.bias_vars[l]) + q0;
+    c = sw2 * (m.square + cross) + c0;
+    d = sw2 * (m.square + 2 * cross + tangent) + d0;
   }
   return d;
 }

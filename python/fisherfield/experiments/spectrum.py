@@ -1,4 +1,4 @@
-"""Theory beside measurement for the eigenvalue spectrum of the Fisher information matrix."""
+"""Theory beside measurement for the eigenvalue spectrum of the Fisher information matrix and its variants."""
 
 from __future__ import annotations
 
@@ -9,16 +9,30 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .. import spectrum
 from .._executor import Progress, reporter
-from .._validate import FloatArray, as_dtype, as_float_array, positive_int
+from .._validate import FloatArray, as_dtype, as_float_array, choice, positive_int
 from ..architecture import MLP
+from ..features import feature_metric
 from ..fisher import Fisher
+from ..likelihoods import KINDS, Gaussian, Likelihood
+from ..likelihoods import get as get_likelihood
+from ..metric import NetworkMetric
+from ..network import Network
 from ..report import Comparison, Row
 from ..statistics import FisherStatistics, critical_learning_rate
-from ..theory import InputStatistics, MeanField, mean_field
+from ..tangent import TangentKernel
+from ..theory import InputStatistics, MeanField, PredictedMetric, mean_field
 
-__all__ = ["SpectrumComparison", "compare"]
+__all__ = ["METRICS", "SpectrumComparison", "compare", "predicted_metric"]
+
+METRICS = ("parameters", "ntk", "features", "input")
+_SYMBOLS = {
+    "parameters": ("tr F / P", "tr F^2 / P"),
+    "ntk": ("tr Theta / C T", "tr Theta^2 / C T"),
+    "features": ("tr A / M_h", "tr A^2 / M_h"),
+    "input": ("tr A / M_0", "tr A^2 / M_0"),
+}
+_PICTURED = 3000  # size up to which all predicted eigenvalues are computed, to be drawn
 
 
 @dataclass(frozen=True)
@@ -29,18 +43,25 @@ class SpectrumComparison:
     ----------
     architecture : MLP
     theory : MeanField
+    prediction : PredictedMetric
+        Of the metric that was measured.
+    metric : str
+    kind : str
     seeds : tuple of int
         One per sampled network.
     dtype : str
         Precision of the networks.
     measured : tuple of FisherStatistics
         One per network.
-    eigenvalues : ndarray, shape (number of networks, min(P, C T)), or None
+    eigenvalues : ndarray, shape (number of networks, min(P, R T)), or None
         The possibly nonzero eigenvalues of each network, descending; None if not asked for.
     """
 
     architecture: MLP
     theory: MeanField
+    prediction: PredictedMetric
+    metric: str
+    kind: str
     seeds: tuple[int, ...]
     dtype: str
     measured: tuple[FisherStatistics, ...]
@@ -52,56 +73,62 @@ class SpectrumComparison:
         return self.measured[0].num_samples
 
     def comparison(self, momentum: float = 0.0) -> Comparison:
-        r"""Return the table: statistics of the spectrum, then the critical learning rate.
+        r"""Return the table: statistics of the spectrum, and for the metric of parameters the critical learning rate.
 
         The learning rate :math:`\eta_c = 2 (1 + \mu) / \lambda_{\max}` bounds gradient descent with momentum
         :math:`0 \le \mu < 1` (Karakida, Akaho, Amari 2019, Theorem 7); the measured one has the measured maximum.
         """
-        theory, refined = self.theory.statistics, self.theory.refined_statistics
-        maxima = self._measured("maximum")
+        theory, refined = self.prediction.statistics, self.prediction.refined_statistics
+
+        def row(quantity: str, symbol: str, field: str) -> Row:
+            return Row(quantity, symbol, getattr(theory, field), getattr(refined, field), self._measured(field))
+
+        first, second = _SYMBOLS[self.metric]
         rows = [
-            Row("mean", "tr F / P", theory.mean, refined.mean, self._measured("mean")),
-            Row(
-                "second moment",
-                "tr F^2 / P",
-                theory.second_moment,
-                refined.second_moment,
-                self._measured("second_moment"),
-            ),
-            Row("maximum", "lambda_max", theory.maximum, refined.maximum, maxima),
-            Row(
-                "critical rate",
-                "2 (1 + mu) / lambda_max" if momentum else "2 / lambda_max",
-                critical_learning_rate(theory.maximum, momentum),
-                critical_learning_rate(refined.maximum, momentum),
-                tuple(critical_learning_rate(maximum, momentum) for maximum in maxima),
-            ),
+            row("mean", first, "mean"),
+            row("second moment", second, "second_moment"),
+            row("maximum", "lambda_max", "maximum"),
         ]
-        outputs = self.architecture.num_outputs
-        if outputs > 1:
-            top = Row(
-                "top mean",
-                f"{outputs} largest",
-                theory.top_mean,
-                refined.top_mean,
-                self._measured("top_mean"),
+        if theory.num_outliers > 1:
+            rows.append(row("top mean", f"{theory.num_outliers} largest", "top_mean"))
+        if self.metric == "parameters":
+            rows.append(
+                Row(
+                    "critical rate",
+                    "2 (1 + mu) / lambda_max" if momentum else "2 / lambda_max",
+                    critical_learning_rate(theory.maximum, momentum),
+                    critical_learning_rate(refined.maximum, momentum),
+                    tuple(critical_learning_rate(maximum, momentum) for maximum in self._measured("maximum")),
+                )
             )
-            rows.insert(3, top)
         return Comparison(tuple(rows))
 
     def predicted_eigenvalues(self) -> FloatArray | None:
-        """Return the C T predicted eigenvalues for data, descending; None for Gaussian inputs.
+        """Return the R T predicted eigenvalues, descending; None where they would not make a histogram.
 
-        The leading order repeats the T eigenvalues of the predicted dual's block C times. For Gaussian inputs
-        it has only two different ones.
+        For Gaussian inputs and the unit Gaussian likelihood there are only two different ones; beyond 3000 samples and
+        outputs they would take longer than they are worth in a picture.
         """
-        if isinstance(self.theory.inputs, InputStatistics):
+        plain = isinstance(self.theory.inputs, InputStatistics) and self.theory.given_seeds is None
+        if plain or self.num_samples * self.measured[0].num_outliers > _PICTURED:
             return None
-        block = spectrum.eigenvalues(self.theory.dual())
-        return np.repeat(block, self.architecture.num_outputs)
+        return self.prediction.eigenvalues()
 
     def _measured(self, field: str) -> tuple[float, ...]:
         return tuple(float(getattr(statistics, field)) for statistics in self.measured)
+
+
+def predicted_metric(theory: MeanField, metric: str = "parameters", *, centered: bool = False) -> PredictedMetric:
+    """Return the prediction for one of :data:`METRICS`; the tangent kernel is that of the NTK parametrisation."""
+    choice(metric, "metric", METRICS)
+    if metric == "ntk":
+        prediction = theory.ntk("ntk")
+    elif metric == "parameters":
+        prediction = theory.parameters()
+    else:
+        prediction = theory.feature_metric()
+        prediction = prediction.layer(1) if metric == "input" else prediction
+    return prediction.centered() if centered else prediction
 
 
 def compare(
@@ -109,6 +136,11 @@ def compare(
     inputs: int | npt.ArrayLike,
     seeds: Sequence[int] = tuple(range(10)),
     *,
+    likelihood: str | Likelihood = "gaussian",
+    kind: str = "exact",
+    draws: int | None = None,
+    metric: str = "parameters",
+    centered: bool = False,
     dtype: npt.DTypeLike = "float64",
     eigenvalues: bool = True,
     executor: Executor | None = None,
@@ -124,8 +156,21 @@ def compare(
         T unit Gaussian inputs, drawn anew for every network, or the data X that every network sees; then the
         theory is the pairwise one for these very samples.
     seeds : sequence of int
-        One network each, all different. Network and Gaussian inputs come, in this order, from
+        One network each, all different. Network, Gaussian inputs, teacher and targets come, in this order, from
         ``numpy.random.default_rng(seed)``.
+    likelihood : str or Likelihood
+        As of :class:`~fisherfield.Fisher`. Where the output Fisher information, or its estimate, depends on the
+        outputs, the theory is evaluated at the outputs (and targets) of the networks, and averaged over them.
+    kind : {"exact", "monte_carlo", "empirical"}
+        As of :class:`~fisherfield.Fisher`. The targets of the empirical kind are drawn from teachers, other networks
+        of the ensemble.
+    draws : int, optional
+        Targets per sample of the Monte-Carlo kind (default 1).
+    metric : {"parameters", "ntk", "features", "input"}
+        The Fisher information matrix; the tangent kernel in NTK parametrisation; the metric of feature space; its
+        block of the inputs.
+    centered : bool
+        Subtract the mean of the outputs over the samples.
     dtype : {"float64", "float32"}
         Precision of networks and inputs; X is converted.
     eigenvalues : bool, default True
@@ -144,7 +189,7 @@ def compare(
     ValueError, TypeError
         For bad shapes, names or numbers.
     MemoryError
-        If a dual matrix (C T x C T) cannot fit.
+        If a dual matrix (R T x R T) cannot fit.
 
     Examples
     --------
@@ -164,20 +209,84 @@ def compare(
     dimension = architecture.widths[0]
     X = None if np.ndim(inputs) == 0 else as_float_array(inputs, "inputs", ndim=2, shape=(None, dimension))
     num_samples = positive_int(inputs, "inputs") if X is None else len(X)
-    theory = mean_field(architecture, num_samples if X is None else X, executor=executor)
+    law = get_likelihood(likelihood)
+    law.check_outputs(architecture.num_outputs)
+    choice(metric, "metric", METRICS)
+    choice(kind, "kind", KINDS)
+    _refuse_ntk_of_other_kinds(metric, law, kind)
+    inputs = num_samples if X is None else X
+    theory = mean_field(architecture, inputs, executor=executor)
     report, close = reporter(progress, len(numbers), "networks")
-    measured, spectra = [], []
+    measured, spectra, output_seeds = [], [], []
     try:
         for done, seed in enumerate(numbers, 1):
             rng = np.random.default_rng(seed)
             net = architecture.sample(rng, precision)
             sample = rng.standard_normal((num_samples, dimension)) if X is None else X
-            fim = Fisher(net, sample.astype(precision, copy=False), executor=executor)
+            sample = sample.astype(precision, copy=False)
+            found = _measured_metric(metric, net, sample, law, kind, draws, rng, executor)
+            chosen = found.centered() if centered else found
             if eigenvalues:
-                spectra.append(fim.eigenvalues())
-            measured.append(fim.statistics())
+                spectra.append(chosen.eigenvalues())
+            measured.append(chosen.statistics())
+            if law != Gaussian() or kind != "exact":
+                output_seeds.append(chosen.output_seeds())
             report(done, len(numbers))
     finally:
         close()
-    found = np.stack(spectra) if eigenvalues else None
-    return SpectrumComparison(architecture, theory, numbers, precision.name, tuple(measured), found)
+    if output_seeds:
+        theory = mean_field(
+            architecture, inputs, likelihood=law, kind=kind, output_seeds=np.stack(output_seeds), executor=executor
+        )
+    return SpectrumComparison(
+        architecture,
+        theory,
+        predicted_metric(theory, metric, centered=centered),
+        metric,
+        kind,
+        numbers,
+        precision.name,
+        tuple(measured),
+        np.stack(spectra) if eigenvalues else None,
+    )
+
+
+def _refuse_ntk_of_other_kinds(metric: str, likelihood: Likelihood, kind: str) -> None:
+    if metric == "ntk" and (likelihood != Gaussian() or kind != "exact"):
+        raise ValueError(
+            f"metric: expected 'parameters', 'features' or 'input' with the {likelihood.name} likelihood and "
+            f"kind={kind!r}, got 'ntk', which is of the outputs themselves"
+        )
+
+
+def _measured_metric(
+    metric: str,
+    net: Network,
+    X: FloatArray,
+    likelihood: Likelihood,
+    kind: str,
+    draws: int | None,
+    rng: np.random.Generator,
+    executor: Executor | None,
+) -> NetworkMetric:
+    if metric == "ntk":
+        return TangentKernel(net, X, parametrization="ntk", executor=executor)
+    make = Fisher if metric == "parameters" else feature_metric
+    found = make(
+        net,
+        X,
+        likelihood=likelihood,
+        kind=kind,
+        samples=draws,
+        seed=rng if kind == "monte_carlo" else None,
+        targets=_teacher_targets(net, X, likelihood, rng) if kind == "empirical" else None,
+        executor=executor,
+    )
+    return found.layer(1) if metric == "input" else found
+
+
+def _teacher_targets(net: Network, X: FloatArray, likelihood: Likelihood, rng: np.random.Generator) -> object:
+    """Targets from another network of the ensemble."""
+    assert net.architecture is not None
+    teacher = net.architecture.sample(rng, X.dtype)
+    return likelihood.sample(teacher(X), rng)

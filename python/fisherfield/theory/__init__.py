@@ -1,6 +1,8 @@
 """Mean-field theory: what a random, wide network's Fisher information matrix looks like."""
 
 from .gaussian import Moments, PairMoments, QuadratureWarning, gauss_hermite, moments, pair_moments
+from .metric import LayerSum, PredictedMetric
+from .outputs import Betas
 from .prediction import (
     InputStatistics,
     MeanField,
@@ -10,11 +12,14 @@ from .prediction import (
 )
 
 __all__ = [
+    "Betas",
     "InputStatistics",
+    "LayerSum",
     "MeanField",
     "Moments",
     "OrderParameters",
     "PairMoments",
+    "PredictedMetric",
     "QuadratureWarning",
     "WideOutputBounds",
     "gauss_hermite",

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fisherfield import spectrum
 from fisherfield._memory import require_memory
 
 __all__ = ["Block", "DenseBlock", "EquicorrelatedBlock", "require_square"]
@@ -51,6 +52,22 @@ class Block(Protocol):
     def matrix(self) -> npt.NDArray[np.float64]:
         """The matrix itself."""
 
+    @property
+    def diagonal_entries(self) -> npt.NDArray[np.float64]:
+        """The diagonal, (T,)."""
+
+    def product(self, V: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the product with V (T, m)."""
+
+    def squared(self) -> Block:
+        """Return the matrix of squared entries."""
+
+    def root_product(self, noise: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return Gaussian vectors whose covariance is the block, from independent unit ones (T, m)."""
+
+    def centered(self) -> Block:
+        r"""Return P block P with :math:`P = I - 1 1^\top / T`: row and column means subtracted."""
+
 
 @dataclass(frozen=True)
 class EquicorrelatedBlock:
@@ -90,6 +107,36 @@ class EquicorrelatedBlock:
         np.fill_diagonal(matrix, self.diagonal)
         return matrix
 
+    @property
+    def diagonal_entries(self) -> npt.NDArray[np.float64]:
+        """The diagonal, (T,)."""
+        return np.full(self.size, self.diagonal)
+
+    def product(self, V: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the product with V (T, m), without the matrix."""
+        result: npt.NDArray[np.float64] = (self.diagonal - self.off_diagonal) * V + self.off_diagonal * V.sum(axis=0)
+        return result
+
+    def root_product(self, noise: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return Gaussian vectors whose covariance is the block, from independent unit ones (T, m)."""
+        mean = noise.mean(axis=0)
+        if self.size == 1:
+            return math.sqrt(self.diagonal) * noise
+        common = math.sqrt(max(self.diagonal + (self.size - 1) * self.off_diagonal, 0.0)) * mean
+        result: npt.NDArray[np.float64] = (
+            math.sqrt(max(self.diagonal - self.off_diagonal, 0.0)) * (noise - mean) + common
+        )
+        return result
+
+    def squared(self) -> EquicorrelatedBlock:
+        """Return the matrix of squared entries."""
+        return EquicorrelatedBlock(self.diagonal**2, self.off_diagonal**2, self.size)
+
+    def centered(self) -> EquicorrelatedBlock:
+        r"""Return P block P with :math:`P = I - 1 1^\top / T`."""
+        remaining = self.diagonal - self.off_diagonal if self.size > 1 else 0.0
+        return EquicorrelatedBlock(remaining * (1 - 1 / self.size), -remaining / self.size, self.size)
+
 
 @dataclass(frozen=True, eq=False)
 class DenseBlock:
@@ -122,12 +169,29 @@ class DenseBlock:
     @cached_property
     def largest_eigenvalue(self) -> float:
         """Largest eigenvalue."""
-        if self.size <= 500:
-            return float(np.linalg.eigvalsh(self.matrix)[-1])
-        if not self.matrix.diagonal().any():  # the zero matrix, on which ARPACK stops
-            return 0.0
-        from scipy.sparse.linalg import eigsh
+        return float(spectrum.largest_eigenvalues(self.matrix, 1)[0])
 
-        # random: no structure of the data puts it into a null space, as centred data do with equal entries
-        start = np.random.default_rng(0).standard_normal(self.size)
-        return float(eigsh(self.matrix, k=1, which="LA", v0=start, return_eigenvectors=False)[0])
+    @property
+    def diagonal_entries(self) -> npt.NDArray[np.float64]:
+        """The diagonal, (T,)."""
+        return self.matrix.diagonal()
+
+    def product(self, V: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the product with V (T, m)."""
+        return self.matrix @ V
+
+    def root_product(self, noise: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return Gaussian vectors whose covariance is the block, from independent unit ones (T, m)."""
+        values, vectors = np.linalg.eigh(self.matrix)
+        scale = np.sqrt(np.maximum(values, 0.0))  # rounding leaves a semi-definite matrix slightly negative values
+        product: npt.NDArray[np.float64] = vectors @ (scale[:, None] * noise)
+        return product
+
+    def squared(self) -> DenseBlock:
+        """Return the matrix of squared entries."""
+        return DenseBlock(np.square(self.matrix))
+
+    def centered(self) -> DenseBlock:
+        r"""Return P block P with :math:`P = I - 1 1^\top / T`."""
+        means = self.matrix.mean(axis=0)
+        return DenseBlock(self.matrix - means - means[:, None] + means.mean())

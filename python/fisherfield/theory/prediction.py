@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fisherfield import likelihoods
 from fisherfield._executor import check_executor, run
 from fisherfield._native import kernels
-from fisherfield._validate import as_float_array, non_negative, number, positive_int
+from fisherfield._validate import as_float_array, as_generator, choice, non_negative, number, positive_int
 from fisherfield.architecture import MLP
 from fisherfield.statistics import FisherStatistics, critical_learning_rate
 
 from .blocks import Block, DenseBlock, EquicorrelatedBlock, require_square
 from .gaussian import DEFAULT_TOL, check_tol, warn_unconverged
+from .metric import LayerSum, PredictedMetric
+from .outputs import Betas, IdentityOutputs, Outputs, SampledOutputs, float64
 
 __all__ = ["InputStatistics", "MeanField", "OrderParameters", "WideOutputBounds", "mean_field"]
 
@@ -29,6 +32,8 @@ Array = npt.NDArray[np.float64]
 _TILE = 96
 # kappa_2 / kappa_1 up to which a network counts as centred: far above rounding, far below any fluctuation.
 _CENTERED = 1e-10
+# Draws of the outputs from the limiting Gaussian process, over which predictions are averaged.
+_DRAWS = 10
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,12 @@ def mean_field(
     arch: MLP,
     inputs: int | InputStatistics | npt.ArrayLike,
     *,
+    likelihood: str | likelihoods.Likelihood = "gaussian",
+    kind: str = "exact",
+    samples: int | None = None,
+    outputs: npt.ArrayLike | None = None,
+    output_seeds: npt.ArrayLike | None = None,
+    seed: int | np.random.Generator | None = 0,
     M: float | None = None,
     tol: float = DEFAULT_TOL,
     executor: Executor | None = None,
@@ -151,11 +162,24 @@ def mean_field(
     Parameters
     ----------
     arch : MLP
-        Widths, activations and variances; at least one hidden layer.
+        Widths, activations and variances, possibly with skips (``ResidualMLP``); at least one hidden layer.
     inputs : int, InputStatistics or (T, M_0) array_like
         The number T of independent standard Gaussian inputs; their statistics; or the data, of which then
         every overlap :math:`x_s \cdot x_t / M_0` is used. float32 data are accepted; theory is computed in
         float64, on a copy.
+    likelihood : str or Likelihood
+        Output distribution, as of :class:`~fisherfield.Fisher`. The unit Gaussian one has predictions that depend on
+        the architecture alone; others need the output Fisher information :math:`Q_t`, hence outputs.
+    kind : {"exact", "monte_carlo", "empirical"}
+        As of :class:`~fisherfield.Fisher`; ``samples`` targets are drawn per input for ``"monte_carlo"``. The targets
+        of ``"empirical"`` come from a teacher, another draw of the outputs; for observed ones use ``output_seeds``.
+    outputs : (T, C) or (S, T, C) array_like, optional
+        Outputs of a network, or of S networks over which predictions are averaged, at which :math:`Q_t` is evaluated:
+        ``net(X)``. Default: 10 draws from the Gaussian process that wide networks converge to.
+    output_seeds : (R, T, C) or (S, R, T, C) array_like, optional
+        In place of likelihood, kind and outputs: the square roots of :math:`Q_t` themselves, ``fim.output_seeds()``.
+    seed : int, numpy.random.Generator or None
+        Of these draws.
     M : float, optional
         Width scale, :math:`M_l = \alpha_l M`. Default: the width of the first hidden layer. Only the split of
         a prediction into ``alpha``, ``kappa`` and M depends on it, not the prediction.
@@ -204,7 +228,42 @@ def mean_field(
         )
     check_executor(executor)
     scale = float(arch.widths[1]) if M is None else non_negative(M, "M", strict=True)
-    return MeanField(arch, _as_inputs(inputs, arch.widths[0]), scale, check_tol(tol), executor)
+    law = likelihoods.get(likelihood)
+    law.check_outputs(arch.num_outputs)
+    choice(kind, "kind", likelihoods.KINDS)
+    if samples is not None and kind != "monte_carlo":
+        raise ValueError(f"samples: expected only together with kind='monte_carlo', got samples with kind={kind!r}")
+    if outputs is not None and (kind == "empirical" or output_seeds is not None):
+        raise ValueError(
+            "outputs: expected neither with kind='empirical' nor with output_seeds; use output_seeds alone"
+        )
+    known = _as_inputs(inputs, arch.widths[0])
+    shape = (None, _num_samples(known), arch.num_outputs)
+    return MeanField(
+        arch,
+        known,
+        scale,
+        check_tol(tol),
+        law,
+        kind,
+        positive_int(1 if samples is None else samples, "samples"),
+        None if outputs is None else _as_stack(outputs, "outputs", shape),
+        None if output_seeds is None else _as_stack(output_seeds, "output_seeds", (None, *shape)),
+        as_generator(seed),
+        executor,
+    )
+
+
+def _num_samples(inputs: InputStatistics | Array) -> int:
+    return inputs.T if isinstance(inputs, InputStatistics) else len(inputs)
+
+
+def _as_stack(value: Any, name: str, shape: tuple[int | None, ...]) -> Array:
+    """Return arrays stacked along a first axis, which a single one may lack, in float64."""
+    stack = np.asarray(value)
+    if stack.ndim == len(shape) - 1:
+        stack = stack[None]
+    return as_float_array(stack, name, ndim=len(shape), shape=shape).astype(np.float64, copy=False)
 
 
 def _as_inputs(inputs: Any, dimension: int) -> InputStatistics | Array:
@@ -222,8 +281,8 @@ def _as_inputs(inputs: Any, dimension: int) -> InputStatistics | Array:
 class MeanField:
     r"""Predictions for one architecture and one set of inputs; made by :func:`mean_field`.
 
-    :math:`F^* \approx I_C \otimes` ``dual()``: the leading order has one (T, T) block per output. Everything
-    is computed when first asked for.
+    For the Gaussian likelihood :math:`F^* \approx I_C \otimes` ``dual()``: the leading order has one (T, T) block per
+    output. Everything is computed when first asked for.
 
     Attributes
     ----------
@@ -235,12 +294,23 @@ class MeanField:
         Width scale.
     tol : float
         Relative tolerance of the integrals.
+    likelihood : Likelihood
+        Output distribution.
+    kind : str
+    num_draws : int
+        Targets per sample of the Monte-Carlo kind.
     """
 
     arch: MLP
     inputs: InputStatistics | Array = field(repr=False)
     M: float
     tol: float
+    likelihood: likelihoods.Likelihood
+    kind: str = "exact"
+    num_draws: int = 1
+    given_outputs: Array | None = field(default=None, repr=False)
+    given_seeds: Array | None = field(default=None, repr=False)
+    rng: np.random.Generator = field(default_factory=np.random.default_rng, repr=False)
     executor: Executor | None = field(default=None, repr=False)
 
     # --- order parameters -----------------------------------------------------------------------------------
@@ -248,7 +318,17 @@ class MeanField:
     @property
     def num_samples(self) -> int:
         """T."""
-        return self.inputs.T if isinstance(self.inputs, InputStatistics) else len(self.inputs)
+        return _num_samples(self.inputs)
+
+    @property
+    def num_outputs(self) -> int:
+        """C."""
+        return self.arch.num_outputs
+
+    @property
+    def num_outliers(self) -> int:
+        """How many eigenvalues leave the bulk: the rank of the output Fisher information."""
+        return self.likelihood.num_seeds(self.num_outputs)
 
     @cached_property
     def _recursion(self) -> Any:
@@ -256,7 +336,12 @@ class MeanField:
         known = isinstance(inputs, InputStatistics)
         qhat0 = [inputs.qhat0] if isinstance(inputs, InputStatistics) else kernels.mean_squares(inputs)
         recursion = kernels.DepthRecursion(
-            list(arch.activations), list(arch.weight_vars), list(arch.bias_vars), list(qhat0), self.tol
+            list(arch.activations),
+            list(arch.weight_vars),
+            list(arch.bias_vars),
+            list(arch.skips),
+            list(qhat0),
+            self.tol,
         )
         for name, table in zip(("q", "qhat", "qtilde"), recursion.single, strict=True):
             if not np.isfinite(table).all():
@@ -284,39 +369,48 @@ class MeanField:
         if isinstance(self.inputs, InputStatistics):
             q_st, qhat_st, qtilde_st = self._pair
         else:
-            _, (q_st, qhat_st, qtilde_st) = self._leading_with_means
+            _, (q_st, qhat_st, qtilde_st) = self._block_with_means(self._parameters.leading)
         return OrderParameters(q, q_st, qhat, qhat_st, qtilde, qtilde_st)
 
-    # --- the predicted dual ---------------------------------------------------------------------------------
+    # --- sums over layers -----------------------------------------------------------------------------------
 
-    @property
-    def _fan_in(self) -> Array:
-        """M_{l-1} for l = 1, ..., L."""
-        return np.array(self.arch.widths[:-1], dtype=np.float64)
+    @cached_property
+    def _blocks(self) -> dict[LayerSum, tuple[Block, Array]]:
+        return {}
 
-    def _block(self, bias: float) -> tuple[Block, Array]:
-        """(1/T) sum_l qtilde_st^l (M_{l-1} qhat_st^{l-1} + bias), and the pairs' mean order parameters."""
-        T = self.num_samples
-        if isinstance(self.inputs, InputStatistics):
-            _, qhat, qtilde = (table[:, 0] for table in self._recursion.single)
-            _, qhat_st, qtilde_st = self._pair
-            diagonal = qtilde @ (self._fan_in * qhat + bias)
-            off_diagonal = qtilde_st @ (self._fan_in * qhat_st + bias)
-            return EquicorrelatedBlock(float(diagonal) / T, float(off_diagonal) / T, T), np.array(self._pair)
-        return self._pairwise_block(self.inputs, bias)
+    def block(self, weights: LayerSum) -> Block:
+        """One output's block (T, T) of a sum over layers; kept."""
+        return self._block_with_means(weights)[0]
 
-    def _pairwise_block(self, x: Array, bias: float) -> tuple[Block, Array]:
+    def _block_with_means(self, weights: LayerSum) -> tuple[Block, Array]:
+        """The block, and the pairs' mean order parameters."""
+        if weights not in self._blocks:
+            if isinstance(self.inputs, InputStatistics):
+                self._blocks[weights] = self._equicorrelated_block(weights, self.inputs.T)
+            else:
+                self._blocks[weights] = self._pairwise_block(self.inputs, weights)
+        return self._blocks[weights]
+
+    def _equicorrelated_block(self, weights: LayerSum, T: int) -> tuple[Block, Array]:
+        width, bias = np.array(weights.width), np.array(weights.bias)
+        _, qhat, qtilde = (table[:, 0] for table in self._recursion.single)
+        _, qhat_st, qtilde_st = self._pair
+        diagonal = qtilde @ (width * qhat + bias)
+        off_diagonal = qtilde_st @ (width * qhat_st + bias)
+        return EquicorrelatedBlock(float(diagonal), float(off_diagonal), T), np.array(self._pair)
+
+    def _pairwise_block(self, x: Array, weights: LayerSum) -> tuple[Block, Array]:
         T, recursion = len(x), self._recursion
         require_square(T)
         out = np.empty((T, T))
         corners = [(row, column) for row in range(0, T, _TILE) for column in range(0, row + 1, _TILE)]
         results: list[Any] = [None] * len(corners)
-        width, biases = list(self._fan_in / T), [bias / T] * self.arch.depth
+        width, bias = list(weights.width), list(weights.bias)
 
         def compute(index: int) -> None:
             row, column = corners[index]
             rows, columns = min(_TILE, T - row), min(_TILE, T - column)
-            results[index] = recursion.dual_tile(x, out, row, rows, column, columns, width, biases)
+            results[index] = recursion.dual_tile(x, out, row, rows, column, columns, width, bias)
 
         run(compute, range(len(corners)), self.executor)
         out.flags.writeable = False
@@ -325,20 +419,155 @@ class MeanField:
         pairs = T * (T - 1) // 2
         return DenseBlock(out), np.sum(sums, axis=0) / pairs if pairs else np.full_like(sums[0], math.nan)
 
-    @cached_property
-    def _leading_with_means(self) -> tuple[Block, Array]:
-        return self._block(0.0)
+    # --- outputs --------------------------------------------------------------------------------------------
+
+    def nngp(self) -> Array:
+        r"""Return the covariance of one output over the samples, (T, T): :math:`q^L` and :math:`q^L_{st}`.
+
+        The outputs of a wide network are, at fixed inputs, C independent draws from this Gaussian process.
+        """
+        matrix = self._output_covariance.matrix
+        matrix.flags.writeable = False
+        return matrix
 
     @property
-    def _leading(self) -> Block:
-        return self._leading_with_means[0]
+    def _output_covariance(self) -> Block:
+        last = (0.0,) * (self.arch.depth - 1)
+        return self.block(LayerSum((*last, self.arch.weight_vars[-1]), (*last, self.arch.bias_vars[-1])))
 
     @cached_property
-    def _refined(self) -> Block:
-        return self._block(1.0)[0] if self.arch.has_biases else self._leading
+    def outputs(self) -> Array:
+        """Outputs (S, T, C) at which the likelihood is evaluated: given, or drawn from the Gaussian process."""
+        T, C = self.num_samples, self.num_outputs
+        if self.given_outputs is not None:
+            return self.given_outputs
+        if self.kind == "exact" and not self.likelihood.depends_on_outputs:
+            return np.zeros((1, T, C))
+        noise = self.rng.standard_normal((T, _DRAWS * C))
+        return self._output_covariance.root_product(noise).reshape(T, _DRAWS, C).transpose(1, 0, 2)
+
+    def output_information(self, *, mean_subtracted: bool = False) -> tuple[Outputs, ...]:
+        """The output Fisher information, once for every draw of the outputs; of the mean-subtracted ones if asked."""
+        if mean_subtracted not in self._output_information:
+            self._output_information[mean_subtracted] = self._evaluate_likelihood(mean_subtracted)
+        return self._output_information[mean_subtracted]
+
+    @cached_property
+    def _output_information(self) -> dict[bool, tuple[Outputs, ...]]:
+        return {}
+
+    def _evaluate_likelihood(self, mean_subtracted: bool) -> tuple[Outputs, ...]:
+        if self.given_seeds is not None:
+            return tuple(SampledOutputs(seeds) for seeds in self.given_seeds)
+        if self._is_unit_gaussian:
+            return (IdentityOutputs(self.num_outputs, self.num_samples),)
+        outputs = self.outputs
+        if mean_subtracted:
+            outputs = outputs - outputs.mean(axis=1, keepdims=True)
+        law = self.likelihood
+        if self.kind == "exact":
+            return tuple(SampledOutputs(float64(law.seeds(draw))) for draw in outputs)
+        teachers = np.roll(outputs, 1, axis=0) if self.kind == "empirical" else outputs
+        targets = [[law.sample(teacher, self.rng) for _ in range(self.num_draws)] for teacher in teachers]
+        scores = [likelihoods.score_seeds(law, draw, drawn) for draw, drawn in zip(outputs, targets, strict=True)]
+        return tuple(SampledOutputs(float64(seeds)) for seeds in scores)
+
+    @property
+    def _is_unit_gaussian(self) -> bool:
+        return self.given_seeds is None and self.kind == "exact" and self.likelihood == likelihoods.Gaussian()
+
+    # --- metrics --------------------------------------------------------------------------------------------
+
+    def parameters(self) -> PredictedMetric:
+        """Return the prediction for the Fisher information matrix, whose statistics are also this object's own."""
+        return self._parameters
+
+    @cached_property
+    def _parameters(self) -> PredictedMetric:
+        arch, T = self.arch, self.num_samples
+        none, ones = (0.0,) * arch.depth, (1.0 / T,) * arch.depth
+        width = tuple(m / T for m in arch.widths[:-1])
+        weights = [m * n for m, n in pairwise(arch.widths)]
+        sizes = [size + (n if arch.has_biases else 0) for size, n in zip(weights, arch.widths[1:], strict=True)]
+
+        def counts(layers: slice) -> tuple[float, int]:
+            if layers == slice(None):  # P = alpha M^2 leaves out the output layer
+                return self.alpha * self.M**2, arch.num_parameters
+            return sum(weights[layers]), sum(sizes[layers])
+
+        refined = LayerSum(width, ones if arch.has_biases else none)
+        return PredictedMetric(self, LayerSum(width, none), refined, arch.depth, counts)
+
+    def layer(self, l: int) -> PredictedMetric:
+        """Return the prediction for the diagonal block of layer l = 1, ..., L of the Fisher information matrix."""
+        return self._parameters.layer(l)
+
+    def centered(self) -> PredictedMetric:
+        """Return the prediction for the mean-subtracted network; see :meth:`PredictedMetric.centered`."""
+        return self._parameters.centered()
+
+    def ntk(self, parametrization: str = "standard") -> PredictedMetric:
+        r"""Return the prediction for the tangent kernel :math:`\Theta`, not divided by T; moments over C T eigenvalues.
+
+        In the NTK parametrisation one output's block is :math:`\sum_l \tilde q^l_{st} q^l_{st}`, free of the width
+        (Karakida, Akaho, Amari 2021, section on the NTK): with :math:`\kappa_1' = \sum_l \tilde q^l q^l` and
+        :math:`\kappa_2' = \sum_l \tilde q^l_{st} q^l_{st}` the mean is :math:`\kappa_1'`, the second moment
+        :math:`\kappa_1'^2 + (T - 1) \kappa_2'^2` and the maximum :math:`\kappa_1' + (T - 1) \kappa_2'`, C times. In the
+        standard parametrisation it is T times the block of the Fisher information matrix.
+
+        Parameters
+        ----------
+        parametrization : {"standard", "ntk"}
+
+        Raises
+        ------
+        ValueError
+            If the likelihood is not the unit Gaussian one.
+        """
+        self._require_gaussian("ntk()")
+        arch = self.arch
+        count = self.num_outputs * self.num_samples
+
+        def counts(layers: slice) -> tuple[float, int]:
+            return count, count
+
+        if choice(parametrization, "parametrization", ("standard", "ntk")) == "ntk":
+            # residual networks too: the terms are those of the layer's own weights and biases
+            own = LayerSum(arch.weight_vars, arch.bias_vars)
+            return PredictedMetric(self, own, own, arch.depth, counts)
+        none, ones = (0.0,) * arch.depth, (1.0,) * arch.depth
+        width = tuple(map(float, arch.widths[:-1]))
+        refined = LayerSum(width, ones if arch.has_biases else none)
+        return PredictedMetric(self, LayerSum(width, none), refined, arch.depth, counts)
+
+    def feature_metric(self) -> PredictedMetric:
+        r"""Return the prediction for the metric of feature space, moments over :math:`\alpha_t M = \sum_l M_{l-1}`.
+
+        One output's block is :math:`\frac{1}{T} \sum_l \sigma_w^2\, \tilde q^l_{st}`; its maximum stays of order 1 for
+        any width and any number of samples (Karakida, Akaho, Amari 2021, section on the metric of input and feature
+        space).
+        ``layer(1)`` is the metric of the inputs.
+        """
+        arch = self.arch
+        weights = LayerSum((0.0,) * arch.depth, tuple(v / self.num_samples for v in arch.weight_vars))
+
+        def counts(layers: slice) -> tuple[float, int]:
+            size = sum(arch.widths[:-1][layers])
+            return size, size
+
+        return PredictedMetric(self, weights, weights, arch.depth, counts)
+
+    def _require_gaussian(self, what: str) -> None:
+        if not self._is_unit_gaussian:
+            raise ValueError(
+                f"likelihood: expected the unit Gaussian one and kind='exact' for {what}, got {self.likelihood.name}, "
+                f"{self.kind}; make the prediction with likelihood='gaussian'"
+            )
 
     def dual(self, X: npt.ArrayLike | None = None, *, refined: bool = False) -> Array:
-        r"""Return the predicted block of the dual, :math:`F^* \approx I_C \otimes` this.
+        r"""Return one output's block of the predicted dual, :math:`F^* \approx I_C \otimes` this.
+
+        (For other likelihoods than the unit Gaussian one :math:`F^* \approx S^\top (I_C \otimes` this :math:`) S`.)
 
         Entry (s, t) is :math:`(\alpha M / T) K_{st} = (1/T) \sum_l M_{l-1} \tilde q^l_{st} \hat
         q^{l-1}_{st}`.
@@ -371,9 +600,7 @@ class MeanField:
         """
         if X is not None:
             return mean_field(self.arch, X, M=self.M, tol=self.tol, executor=self.executor).dual(refined=refined)
-        matrix = (self._refined if refined else self._leading).matrix
-        matrix.flags.writeable = False
-        return matrix
+        return self._parameters.dual(refined=refined)
 
     # --- statistics of the eigenvalues ----------------------------------------------------------------------
 
@@ -382,6 +609,10 @@ class MeanField:
         r""":math:`\alpha = \sum_{l=1}^{L-1} \alpha_l \alpha_{l-1}`; :math:`P \approx \alpha M^2`."""
         widths = self.arch.widths[:-1]
         return sum(n * m for n, m in pairwise(widths)) / self.M**2
+
+    @property
+    def _leading(self) -> Block:
+        return self.block(self._parameters.leading)
 
     @property
     def kappa1(self) -> float:
@@ -408,19 +639,6 @@ class MeanField:
         """
         return abs(self.kappa2) <= _CENTERED * self.kappa1
 
-    def _statistics(self, block: Block, count: float) -> FisherStatistics:
-        """Moments over ``count`` eigenvalues of I_C x block."""
-        C, largest = self.arch.num_outputs, block.largest_eigenvalue
-        return FisherStatistics(
-            mean=C * block.size * block.mean_diagonal / count,
-            second_moment=C * block.square_sum / count,
-            maximum=largest,
-            top_mean=largest,
-            num_parameters=self.arch.num_parameters,
-            num_samples=block.size,
-            num_outputs=C,
-        )
-
     @property
     def statistics(self) -> FisherStatistics:
         r"""Leading-order statistics of the eigenvalues (Karakida, Akaho, Amari 2019, Theorems 1, 3 and 4).
@@ -431,7 +649,15 @@ class MeanField:
             \lambda_{\max} = \alpha M \left(\tfrac{T-1}{T} \kappa_2 + \tfrac{1}{T} \kappa_1\right)
 
         with moments over :math:`P = \alpha M^2` eigenvalues; the field ``num_parameters`` is the exact P. For
-        data the sums run over all entries of K and the maximum is its largest eigenvalue. For C > 1 the
+        data the sums run over all entries of K and the maximum is its largest eigenvalue. For other likelihoods
+        than the Gaussian one (Karakida, Akaho, Amari 2021, Theorem 3.3; see :attr:`betas`)
+
+        .. math::
+            m = \beta_1 \kappa_1 / M, \quad s = \alpha (\beta_2 \kappa_2^2 + \beta_3 \kappa_1^2),
+
+        and maximum and ``top_mean`` come from :meth:`outliers`, sharper than the theorem's :attr:`maximum_bounds`.
+
+        For the Gaussian likelihood and C > 1 the
         maximum is that of the *mean* of the C largest eigenvalues (``top_mean``); the single largest lies
         above it by O(sqrt(M)).
 
@@ -440,7 +666,7 @@ class MeanField:
         overlaps (kappa_2 < 0) make
         :math:`\alpha M (\kappa_1 - \kappa_2) / T` the maximum.
         """
-        return self._statistics(self._leading, self.alpha * self.M**2)
+        return self._parameters.statistics
 
     @property
     def refined_statistics(self) -> FisherStatistics:
@@ -453,12 +679,31 @@ class MeanField:
         network, and deviations of the average over networks, of relative order 1/M; only the average of
         ``maximum`` for C > 1 deviates by :math:`1/\sqrt{M}`: compare ``top_mean``.
         """
-        return self._statistics(self._refined, self.arch.num_parameters)
+        return self._parameters.refined_statistics
+
+    @property
+    def betas(self) -> Betas:
+        r""":math:`\beta_1, \beta_2, \beta_3` of the output Fisher information (2021, Theorem 3.3)."""
+        return self._parameters.betas
+
+    def outliers(self, *, refined: bool = False) -> Array:
+        """Return the predicted eigenvalues outside the bulk, descending; see :meth:`PredictedMetric.outliers`."""
+        return self._parameters.outliers(refined=refined)
+
+    def eigenvalues(self, *, refined: bool = False) -> Array:
+        """Return the R T predicted eigenvalues that are possibly nonzero, descending."""
+        return self._parameters.eigenvalues(refined=refined)
+
+    @property
+    def maximum_bounds(self) -> tuple[float, float]:
+        """Lower and upper bound of the maximum (2021, Theorem 3.3); see :attr:`PredictedMetric.maximum_bounds`."""
+        return self._parameters.maximum_bounds
 
     def count_above(self, k: float) -> float:
         r"""Return an upper bound of the number of eigenvalues >= k (Corollary 2).
 
-        :math:`N(\lambda \ge k) \le \min\{\alpha \kappa_1 C M / k,\ C T\}`.
+        :math:`N(\lambda \ge k) \le \min\{\alpha \kappa_1 C M / k,\ C T\}`; for other likelihoods than the unit
+        Gaussian one with :math:`\beta_1` in the place of C, and their R seeds in the place of C in C T.
 
         Parameters
         ----------
@@ -466,15 +711,17 @@ class MeanField:
             Threshold, > 0.
         """
         threshold = non_negative(k, "k", strict=True)
-        C = self.arch.num_outputs
-        return min(self.alpha * self.kappa1 * C * self.M / threshold, float(C * self.num_samples))
+        trace = self.statistics.mean * self.alpha * self.M**2
+        return min(trace / threshold, float(self.num_outliers * self.num_samples))
 
     def bounds_wide_output(self) -> WideOutputBounds:
         r"""Return the statistics for a number of outputs of the order of the width (Eqs. 21-23).
 
         :math:`s \le s' \le C s` and :math:`\lambda_{\max} \le \lambda_{\max}' \le \sqrt{\alpha C s}\, M`,
-        with the formulas of :attr:`statistics` for s and :math:`\lambda_{\max}`.
+        with the formulas of :attr:`statistics` for s and :math:`\lambda_{\max}`. Stated for the Gaussian likelihood;
+        for others a ``ValueError`` is raised.
         """
+        self._require_gaussian("bounds_wide_output()")
         leading, C = self.statistics, self.arch.num_outputs
         return WideOutputBounds(
             mean=leading.mean,
@@ -511,9 +758,11 @@ class MeanField:
 
         :math:`\theta^\top F \theta = C\, E[(\partial_\epsilon f((1+\epsilon) W, b))^2]`; pre-activations and
         their derivatives by epsilon stay jointly Gaussian, which gives an exact recursion over depth; for
-        data the mean over samples is taken. For positively homogeneous activations without biases it is
-        :math:`L^2 C q^L`. Compare :attr:`fisher_rao_bound`.
+        data the mean over samples is taken. For positively homogeneous activations without biases or skips it
+        is :math:`L^2 C q^L`. Compare :attr:`fisher_rao_bound`. For the Gaussian likelihood; for others a
+        ``ValueError`` is raised.
         """
+        self._require_gaussian("fisher_rao_norm")
         norms, error, points = self._recursion.fisher_rao_norms()
         warn_unconverged(error, points, self.tol, "fisher_rao_norm")
         return float(self.arch.num_outputs * norms.mean())
@@ -528,5 +777,6 @@ class MeanField:
         over l = 0, ..., L-1; with a variance per layer
         :math:`\sigma_w^2` is the largest one.
         """
+        self._require_gaussian("fisher_rao_bound")
         alpha_min = min(self.arch.widths[:-1]) / self.M
         return max(self.arch.weight_vars) * self.alpha / alpha_min * self.arch.num_outputs * self.kappa1

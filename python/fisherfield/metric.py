@@ -1,0 +1,643 @@
+r"""What the measured metrics share: a positive semi-definite matrix known through factored gradients.
+
+The Fisher information matrix, the metric of feature space and the tangent kernel are all
+
+.. math:: G = s \sum_t \sum_r g_{rt}\, g_{rt}^\top
+
+with one gradient per seed r and sample t, of the outputs with respect to parameters, features or rescaled
+parameters. They differ in what a layer's factors are; everything asked of G is a function of the factors.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+
+from . import likelihoods, spectrum
+from ._executor import Progress, check_executor
+from ._memory import require_memory
+from ._validate import FloatArray, as_generator, choice, positive_int, require_finite
+from .factors import FactoredJacobian, LayerFactors, bytes_per_sample, factorize
+from .gram import gram_matrix, symmetric_product
+from .network import Network
+from .statistics import FisherStatistics
+
+__all__ = ["Centered", "Metric", "NetworkMetric"]
+
+_BATCH_BYTES = 2**26  # sums over samples hold the factors of one batch; batches do not depend on threads
+
+
+class Metric(ABC):
+    """A positive semi-definite matrix G of size P, computed when asked and never as a whole.
+
+    Attributes
+    ----------
+    net : Network
+    X : array, shape (T, M_0)
+    """
+
+    net: Network
+    X: FloatArray
+    _executor: Executor | None
+
+    # --- what a metric is made of ---------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def dimension(self) -> int:
+        """P, the number of rows of G."""
+
+    @property
+    @abstractmethod
+    def num_seeds(self) -> int:
+        """R, gradients per sample: columns of the square root of the output Fisher information."""
+
+    @property
+    @abstractmethod
+    def num_outliers(self) -> int:
+        """How many eigenvalues leave the bulk in a wide network: the rank of the output Fisher information."""
+
+    @property
+    def _scale(self) -> float:
+        """Factor of the sum over samples."""
+        return 1.0 / self.num_samples
+
+    @property
+    def _num_eigenvalues(self) -> int:
+        """Over how many eigenvalues the moments run."""
+        return self.dimension
+
+    @abstractmethod
+    def _gram(self, tile: int | None, progress: Progress) -> FloatArray:
+        """The dual, (R T, R T)."""
+
+    @property
+    @abstractmethod
+    def _gram_bytes(self) -> int:
+        """Memory that the dual takes besides itself."""
+
+    @abstractmethod
+    def _diagonal(self) -> FloatArray:
+        """The diagonal of G, (P,)."""
+
+    @abstractmethod
+    def _jacobians(self) -> Iterator[FloatArray]:
+        """The gradients written out, (t, R, P) for successive batches of t samples."""
+
+    @abstractmethod
+    def output_seeds(self) -> FloatArray:
+        """Return S, (R, T, C), the vectors of output space sent back at every sample."""
+
+    @abstractmethod
+    def layer(self, l: int) -> Metric:
+        """Return the diagonal block of layer l as a metric of its own."""
+
+    # --- what is asked of it --------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(P, P)``."""
+        return self.dimension, self.dimension
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Precision of the network, the inputs and the results."""
+        return self.net.dtype
+
+    @property
+    def num_samples(self) -> int:
+        """T."""
+        return len(self.X)
+
+    @property
+    def rank_bound(self) -> int:
+        """``min(P, R T)``: at most so many eigenvalues differ from zero."""
+        return min(self.dimension, self.num_seeds * self.num_samples)
+
+    def dual(self, *, tile: int | None = None, progress: Progress = None) -> FloatArray:
+        r"""Return the dual :math:`G^* = B^\top B` with :math:`G = B B^\top`, which shares the nonzero eigenvalues of G.
+
+        .. math:: G^*_{(r,s),(q,t)} = \frac{1}{T} \sum_l
+            (B_l[r, s] \cdot B_l[q, t]) (A_l[s] \cdot A_l[t] + 1)
+
+        with the backpropagated seeds B and the layer inputs A (the +1 where the layer has biases). For the Fisher
+        information matrix of the Gaussian likelihood it is the empirical neural tangent kernel over T.
+
+        Parameters
+        ----------
+        tile : int, optional
+            Samples a tile. The result does not depend on it.
+        progress : None, True or callable
+            Progress over tiles: a bar (needs tqdm) or ``callable(done, total)``.
+
+        Returns
+        -------
+        array, shape (R*T, R*T)
+            Output-major: row ``r*T + t``. Kept, hence read-only; copy it to change it.
+
+        Raises
+        ------
+        MemoryError
+            If the matrix cannot fit, with the bytes needed.
+        """
+        if tile is not None:
+            positive_int(tile, "tile")
+        if "_dual" not in self.__dict__:
+            size = self.num_seeds * self.num_samples
+            require_memory(
+                size**2 * self.dtype.itemsize + self._gram_bytes,
+                f"the {size} x {size} dual matrix",
+                "use fewer samples (or outputs), or float32; diagonal() and trace() do not need it",
+            )
+            matrix = self._gram(tile, progress)
+            require_finite(matrix.diagonal(), "dual()")  # bounds every entry, by Cauchy-Schwarz
+            matrix.flags.writeable = False
+            self._dual = matrix
+        return self._dual
+
+    def eigenvalues(self) -> FloatArray:
+        """Return the ``min(P, R T)`` possibly nonzero eigenvalues of G, descending.
+
+        They come from the smaller of G and its dual, by LAPACK: their last bits may follow the number of threads of
+        the BLAS, which the matrix itself does not depend on. Rounding can leave values of about ``-eps * maximum``;
+        they are not clipped.
+        """
+        return self._eigenvalues
+
+    @cached_property
+    def _smaller(self) -> FloatArray:
+        """G or its dual, whichever is smaller: they share trace, Frobenius norm and nonzero eigenvalues."""
+        return self.dense() if self.dimension < self.num_seeds * self.num_samples else self.dual()
+
+    @cached_property
+    def _eigenvalues(self) -> FloatArray:
+        smaller = self._smaller
+        require_memory(
+            smaller.nbytes,
+            f"the copy of the {len(smaller)} x {len(smaller)} matrix in which LAPACK finds all eigenvalues",
+            "statistics() finds the largest without it",
+        )
+        values = spectrum.eigenvalues(smaller)
+        values.flags.writeable = False
+        return values
+
+    def trace(self) -> float:
+        r"""Return tr G, from the norms of the gradients: no Gram matrix, float64 accumulation."""
+        return self._trace
+
+    @cached_property
+    def _trace(self) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = self._sum_of_squares()
+        require_finite(total, "trace()")
+        return total
+
+    def _sum_of_squares(self) -> float:
+        """The trace."""
+        return float(self._diagonal().sum(dtype=np.float64))
+
+    def statistics(self) -> FisherStatistics:
+        r"""Return mean, second moment and maximum over all P eigenvalues (zeros included).
+
+        The mean comes from gradient norms, the second moment from the Frobenius norm of G or its dual
+        (:math:`\mathrm{tr} G^2 = \|G\|_F^2 = \|G^*\|_F^2`), whichever is smaller; only the largest eigenvalues, as many
+        as outliers are expected, are computed.
+        """
+        return self._statistics
+
+    @cached_property
+    def _statistics(self) -> FisherStatistics:
+        if "_eigenvalues" in self.__dict__:
+            top = self._eigenvalues[: self.num_outliers]
+        else:
+            top = spectrum.largest_eigenvalues(self._smaller, self.num_outliers)
+        with np.errstate(over="ignore"):
+            squares = spectrum.squared_frobenius_norm(self._smaller)
+        require_finite(squares, "statistics().second_moment")
+        return FisherStatistics(
+            mean=self.trace() / self._num_eigenvalues,
+            second_moment=squares / self._num_eigenvalues,
+            maximum=float(top[0]),
+            top_mean=float(np.mean(top, dtype=np.float64)),
+            num_parameters=self._num_eigenvalues,
+            num_samples=self.num_samples,
+            num_outputs=self.net.num_outputs,
+            num_outliers=self.num_outliers,
+        )
+
+    def diagonal(self) -> FloatArray:
+        """Return the exact diagonal of G, shape (P,): matrix products per layer and batch, never a Jacobian."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = self._diagonal()
+        require_finite(total, "diagonal()")
+        return total
+
+    def jacobian(self) -> FloatArray:
+        r"""Return the gradients written out, shape (T, R, P), unscaled: G = sum_t J_t^T J_t / T.
+
+        Raises
+        ------
+        MemoryError
+            If it cannot fit.
+        """
+        shape = (self.num_samples, self.num_seeds, self.dimension)
+        require_memory(
+            self.num_samples * self.num_seeds * self.dimension * self.dtype.itemsize,
+            f"the Jacobian of shape {shape}",
+            "dual(), diagonal(), trace() and eigenvalues() do not need it",
+        )
+        out = np.empty(shape, self.dtype)
+        begin = 0
+        for part in self._jacobians():
+            out[begin : begin + len(part)] = part
+            begin += len(part)
+        return out
+
+    def dense(self) -> FloatArray:
+        """Return G itself, shape (P, P), for small networks.
+
+        Raises
+        ------
+        MemoryError
+            If it cannot fit.
+        """
+        require_memory(
+            2 * self.dimension**2 * self.dtype.itemsize,
+            f"the {self.dimension} x {self.dimension} matrix (and one batch's part of it)",
+            "diagonal() and trace() do not form it",
+        )
+        total: FloatArray | None = None
+        for jacobian in self._jacobians():
+            columns = np.ascontiguousarray(jacobian.reshape(-1, self.dimension).T)
+            part = symmetric_product(columns, self._scale, self._executor)
+            total = part if total is None else np.add(total, part, out=total)
+        assert total is not None
+        require_finite(total.diagonal(), "dense()")
+        return total
+
+
+class NetworkMetric(Metric):
+    """A metric whose gradients are those of one network: the likelihood makes the seeds, layers give the factors."""
+
+    def __init__(
+        self,
+        net: Network,
+        X: Any,
+        likelihood: str | likelihoods.Likelihood,
+        kind: str,
+        samples: int | None,
+        seed: int | np.random.Generator | None,
+        targets: Any,
+        executor: Executor | None,
+    ) -> None:
+        if not isinstance(net, Network):
+            raise TypeError(f"net: expected a fisherfield.Network (for instance arch.sample(seed=0)), got {net!r}")
+        check_executor(executor)
+        self.net = net
+        self.X = net.check_inputs(X)
+        self.likelihood = likelihoods.get(likelihood)
+        self.likelihood.check_outputs(net.num_outputs)
+        self.kind = choice(kind, "kind", likelihoods.KINDS)
+        _refuse_foreign("samples", samples, self.kind, "monte_carlo")
+        _refuse_foreign("seed", seed, self.kind, "monte_carlo")
+        _refuse_foreign("targets", targets, self.kind, "empirical")
+        if self.kind == "monte_carlo":
+            self._num_draws = positive_int(1 if samples is None else samples, "samples")
+            self._rng = as_generator(seed)
+        if self.kind == "empirical":
+            if targets is None:
+                raise ValueError("targets: expected the observed targets with kind='empirical', got None")
+            self._observed = self.likelihood.as_targets(
+                targets, num_samples=len(self.X), num_outputs=net.num_outputs, dtype=net.dtype
+            )
+        self._executor = executor
+        self._layers = slice(None)  # of which the metric consists
+        self._whole: NetworkMetric = self  # of which this is a block; it keeps factors and drawn targets
+
+    # --- likelihood and kind --------------------------------------------------------------------------------
+
+    @property
+    def num_seeds(self) -> int:
+        """R: for the exact kind the rank of the output Fisher information, otherwise the targets per sample."""
+        if self.kind == "exact":
+            return self.likelihood.num_seeds(self.net.num_outputs)
+        return self._num_draws if self.kind == "monte_carlo" else 1
+
+    @property
+    def num_outliers(self) -> int:
+        """How many eigenvalues leave the bulk in a wide network: C, and C - 1 for the categorical likelihood."""
+        return self.likelihood.num_seeds(self.net.num_outputs)
+
+    @property
+    def targets(self) -> tuple[Any, ...] | None:
+        """The targets of the scores, one array per draw: drawn (once) or observed; None for the exact kind."""
+        return None if self.kind == "exact" else self._whole._scored_targets
+
+    @cached_property
+    def _scored_targets(self) -> tuple[Any, ...]:
+        if self.kind == "empirical":
+            return (self._observed,)
+        outputs = self._outputs()
+        return tuple(self.likelihood.sample(outputs, self._rng) for _ in range(self._num_draws))
+
+    def output_seeds(self) -> FloatArray:
+        """Return S, (R, T, C): square roots of the output Fisher information, or the scores of its estimates."""
+        return self._seeds(self._outputs(), 0)
+
+    def _outputs(self) -> FloatArray:
+        """f(X), in batches: no layer is held for all samples."""
+        step = max(1, _BATCH_BYTES // (sum(self.net.widths) * self.dtype.itemsize))
+        parts = [
+            self.net(self.X[begin : begin + step], executor=self._executor)
+            for begin in range(0, self.num_samples, step)
+        ]
+        return np.concatenate(parts)
+
+    def _seeds(self, outputs: FloatArray, begin: int) -> FloatArray:
+        """S, (R, t, C), at the outputs of samples begin, begin + 1, ..."""
+        if self.kind == "exact":
+            seeds = self.likelihood.seeds(outputs)
+        else:
+            end = begin + len(outputs)
+            seeds = likelihoods.score_seeds(
+                self.likelihood, outputs, [drawn[begin:end] for drawn in self._whole._scored_targets]
+            )
+        return self._checked(seeds, outputs)
+
+    def _checked(self, seeds: FloatArray, outputs: FloatArray) -> FloatArray:
+        """Seeds as the kernels take them, also those of likelihoods that are not ours."""
+        expected = (self.num_seeds, *outputs.shape)
+        if np.shape(seeds) != expected or seeds.dtype != outputs.dtype:
+            raise ValueError(
+                f"likelihood {self.likelihood.name}: expected seeds or scores of shape {expected} and dtype "
+                f"{outputs.dtype} in all, got shape {np.shape(seeds)} and dtype {np.asarray(seeds).dtype}"
+            )
+        if not np.isfinite(seeds).all():
+            r, t, k = (int(i) for i in np.argwhere(~np.isfinite(seeds))[0])
+            raise ValueError(
+                f"likelihood {self.likelihood.name}: expected finite seeds, got {seeds[r, t, k]} at sample {t}, "
+                f"output {k}, where net(X) is {outputs[t, k]}; scale the outputs down"
+            )
+        return np.ascontiguousarray(seeds)
+
+    # --- factors --------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def _layer_dimensions(self) -> tuple[int, ...]:
+        """P_l, of every layer of the network."""
+
+    def _represent(self, l: int, layer: LayerFactors) -> LayerFactors:
+        """The layer's gradients in this metric, from those with respect to its weights and biases."""
+        return layer
+
+    @property
+    def dimension(self) -> int:
+        """P, the number of rows of the matrix."""
+        return sum(self._layer_dimensions[self._layers])
+
+    def layer(self, l: int) -> Self:
+        """Return the diagonal block of layer l = 1, ..., L as a metric of its own; it shares the factors.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is no such layer.
+        """
+        names = range(1, self.net.depth + 1)[self._layers]
+        if positive_int(l, "l") not in names:
+            raise ValueError(f"l: expected a layer from {names[0]} to {names[-1]}, got {l}")
+        block = object.__new__(type(self))
+        computed = {name for name in self.__dict__ if isinstance(getattr(type(self), name, None), cached_property)}
+        kept = {name: value for name, value in self.__dict__.items() if name not in computed | {"_dual"}}
+        block.__dict__.update(kept, _layers=slice(l - 1, l), _whole=self._whole)
+        return block
+
+    @cached_property
+    def factors(self) -> FactoredJacobian:
+        """The factored Jacobian of all samples (kept)."""
+        if self._whole is not self:
+            return self._block_of(self._whole.factors)
+        require_memory(
+            self._factor_bytes,
+            "the factored Jacobian",
+            "use fewer samples; diagonal() and trace() work batch by batch without it",
+        )
+        return self._factorize(0, self.num_samples)
+
+    @property
+    def _factor_bytes(self) -> int:
+        return bytes_per_sample(self.net, self.num_seeds) * self.num_samples
+
+    def _block_of(self, factors: FactoredJacobian) -> FactoredJacobian:
+        return FactoredJacobian(factors.layers[self._layers])
+
+    def _factorize(self, begin: int, end: int, seeds: FloatArray | None = None) -> FactoredJacobian:
+        """Factors of samples [begin, end), of all layers; ``seeds`` (R, T, C) instead of the likelihood's."""
+        factors = factorize(
+            self.net,
+            self.X[begin:end],
+            lambda outputs: self._seeds(outputs, begin) if seeds is None else np.ascontiguousarray(seeds[:, begin:end]),
+            self._executor,
+        )
+        return FactoredJacobian(tuple(self._represent(l, layer) for l, layer in enumerate(factors)))
+
+    def _batches(self, bytes_per_sample: int, seeds: FloatArray | None = None) -> Iterator[FactoredJacobian]:
+        """Factors of successive batches of samples, cut in the same places whether or not they are kept."""
+        step = max(1, _BATCH_BYTES // bytes_per_sample)
+        for begin, end in pairwise([*range(0, self.num_samples, step), self.num_samples]):
+            if seeds is None and "factors" in self._whole.__dict__:
+                yield self._block_of(self._whole.factors.samples(begin, end))
+            else:
+                yield self._block_of(self._factorize(begin, end, seeds))
+
+    def _factor_batches(self, seeds: FloatArray | None = None) -> Iterator[FactoredJacobian]:
+        num_seeds = self.num_seeds if seeds is None else len(seeds)
+        return self._batches(bytes_per_sample(self.net, num_seeds), seeds)
+
+    # --- answers --------------------------------------------------------------------------------------------
+
+    @property
+    def _gram_bytes(self) -> int:
+        return 0 if "factors" in self._whole.__dict__ else self._factor_bytes
+
+    def _gram(self, tile: int | None, progress: Progress) -> FloatArray:
+        return gram_matrix(self.factors, self._scale, tile=tile, executor=self._executor, progress=progress)
+
+    def _sum_of_squares(self) -> float:
+        norms = np.concatenate([factors.squared_norms() for factors in self._factor_batches()], axis=1)
+        return float(norms.sum() * self._scale)
+
+    def _diagonal(self, seeds: FloatArray | None = None) -> FloatArray:
+        total = np.zeros(self.dimension, self.dtype)
+        for factors in self._factor_batches(seeds):
+            total += factors.diagonal(self._scale, self._executor)
+        return total
+
+    def _jacobians(self) -> Iterator[FloatArray]:
+        for factors in self._batches(self.num_seeds * self.dimension * self.dtype.itemsize):
+            yield factors.jacobian()
+
+    def mean_gradients(self) -> FloatArray:
+        r"""Return the C mean gradients of the outputs, :math:`\frac{1}{T} \sum_t \nabla f_k(x_t)`, shape (C, P).
+
+        In a wide network that is not centred they span the eigenspace of the C largest eigenvalues for the Gaussian
+        likelihood (Karakida, Akaho, Amari 2021, Theorem 3.2). One matrix product per layer and output.
+        """
+        total = self._summed_gradients(likelihoods.Gaussian().seeds(self._outputs()))
+        require_finite(total, "mean_gradients()")
+        return total
+
+    def _summed_gradients(self, seeds: FloatArray) -> FloatArray:
+        r"""``(1/T) sum_t seeds[r, t] . grad f(x_t)``, (R, P)."""
+        total = np.zeros((len(seeds), self.dimension), self.dtype)
+        for factors in self._factor_batches(seeds):
+            total += factors.summed_gradients(1.0 / self.num_samples, self._executor)
+        return total
+
+    def centered(self) -> Centered:
+        r"""Return the metric of the mean-subtracted network, :math:`f(x_t) - \frac{1}{T} \sum_s f(x_s)`.
+
+        Mean subtraction is batch normalisation of the last layer without its scale. It takes the mean gradient from
+        every gradient, and with it the outliers from the spectrum (Karakida, Akaho, Amari 2021, Eq. 22; 2019,
+        arXiv:1906.02926): for the Gaussian likelihood :math:`G^*` becomes
+        :math:`(I_C \otimes P)\, G^* (I_C \otimes P)` with :math:`P = I - 1 1^\top / T`. Other likelihoods are
+        evaluated at the mean-subtracted outputs.
+        """
+        return Centered(self)
+
+
+def _refuse_foreign(name: str, value: Any, kind: str, owner: str) -> None:
+    """Refuse an option that another kind would use."""
+    if value is not None and kind != owner:
+        raise ValueError(f"{name}: expected only together with kind={owner!r}, got {name} with kind={kind!r}")
+
+
+class Centered(Metric):
+    r"""The metric of a mean-subtracted network; made by :meth:`Metric.centered`.
+
+    .. math:: G = s \sum_t (J_t - \bar J)^\top S_t S_t^\top (J_t - \bar J), \qquad
+        \bar J = \frac{1}{T} \sum_t J_t,
+
+    with the likelihood's seeds :math:`S_t` at the mean-subtracted outputs. The differences are taken of whole matrices:
+    entries carry the rounding of the original ones, and what vanishes exactly (the gradient with respect to the biases
+    of the output, say) is left as about ``eps`` times those. Products with the seeds go through the BLAS, whose last
+    bits may follow its own threads.
+
+    Attributes
+    ----------
+    original : NetworkMetric
+        The metric before the subtraction.
+    """
+
+    def __init__(self, original: NetworkMetric) -> None:
+        self.original = original
+        self.net, self.X, self._executor = original.net, original.X, original._executor
+
+    @property
+    def dimension(self) -> int:
+        """P, the number of rows of the matrix."""
+        return self.original.dimension
+
+    @property
+    def num_seeds(self) -> int:
+        """R, as of the original."""
+        return self.original.num_seeds
+
+    @property
+    def num_outliers(self) -> int:
+        """How many outliers the original has."""
+        return self.original.num_outliers
+
+    @property
+    def _scale(self) -> float:
+        return self.original._scale
+
+    @property
+    def _num_eigenvalues(self) -> int:
+        return self.original._num_eigenvalues
+
+    def layer(self, l: int) -> Centered:
+        """Return the diagonal block of layer l, mean-subtracted."""
+        return Centered(self.original.layer(l))
+
+    def output_seeds(self) -> FloatArray:
+        """Return S at the mean-subtracted outputs, (R, T, C)."""
+        return self._output_seeds
+
+    @cached_property
+    def _output_seeds(self) -> FloatArray:
+        outputs = self.original._outputs()
+        outputs -= outputs.mean(axis=0, dtype=np.float64).astype(outputs.dtype)
+        return self.original._seeds(outputs, 0)
+
+    @cached_property
+    def _identity_seeds(self) -> FloatArray:
+        """The unit vectors of output space, (C, T, C)."""
+        return likelihoods.Gaussian().seeds(np.empty((self.num_samples, self.net.num_outputs), self.dtype))
+
+    @property
+    def _gram_bytes(self) -> int:
+        size = self.net.num_outputs * self.num_samples
+        return 2 * size**2 * self.dtype.itemsize + bytes_per_sample(self.net, self.net.num_outputs) * self.num_samples
+
+    def _gram(self, tile: int | None, progress: Progress) -> FloatArray:
+        C, T = self.net.num_outputs, self.num_samples
+        factors = self.original._block_of(self.original._factorize(0, T, self._identity_seeds))
+        kernel = gram_matrix(factors, self._scale, tile=tile, executor=self._executor, progress=progress)
+        blocks = kernel.reshape(C, T, C, T)
+        for k in range(C):
+            _center(blocks[k])
+        if not np.array_equal(self._output_seeds, self._identity_seeds):
+            kernel = _sandwich(kernel, self._output_seeds)
+        symmetric: FloatArray = 0.5 * (kernel + kernel.T)  # to the last bit
+        return symmetric
+
+    @cached_property
+    def _mean_gradients(self) -> FloatArray:
+        return self.original._summed_gradients(self._identity_seeds)
+
+    def _diagonal(self) -> FloatArray:
+        # sum_r (S_r . (J_t - mean))^2 multiplied out, with Q_t = S_t S_t^T; a mean over samples of each term
+        seeds, mean = self._output_seeds, self._mean_gradients
+        information = np.einsum("rtk,rtq->ktq", seeds, seeds)
+        total = self.original._diagonal(seeds)
+        factor = self._scale * self.num_samples
+        cross = self.original._summed_gradients(information)
+        total -= 2 * factor * np.einsum("kp,kp->p", mean, cross)
+        total += factor * np.einsum("kp,kq,qp->p", mean, information.mean(axis=1), mean, optimize=True)
+        return total
+
+    def _jacobians(self) -> Iterator[FloatArray]:
+        begin = 0
+        step = (self.num_seeds + self.net.num_outputs) * self.dimension * self.dtype.itemsize
+        for factors in self.original._batches(step, self._identity_seeds):
+            gradients = factors.jacobian() - self._mean_gradients
+            seeds = self._output_seeds[:, begin : begin + len(gradients)]
+            yield np.matmul(seeds.transpose(1, 0, 2), gradients)
+            begin += len(gradients)
+
+    def __repr__(self) -> str:
+        return f"{self.original!r}.centered()"
+
+
+def _center(block: FloatArray) -> None:
+    """Subtract, in place, row and column means over the samples of a (T, C, T) row of blocks."""
+    block -= block.mean(axis=0, keepdims=True, dtype=np.float64).astype(block.dtype)
+    block -= block.mean(axis=2, keepdims=True, dtype=np.float64).astype(block.dtype)
+
+
+def _sandwich(kernel: FloatArray, seeds: FloatArray) -> FloatArray:
+    """``S^T kernel S`` for kernel (C T, C T) and the block-diagonal S of seeds (R, T, C): (R T, R T)."""
+    num_seeds, samples, num_outputs = seeds.shape
+    S = np.ascontiguousarray(seeds.transpose(1, 0, 2))  # (T, R, C)
+    rows = np.matmul(S, kernel.reshape(num_outputs, samples, -1).transpose(1, 0, 2))  # (T, R, C T)
+    columns = rows.reshape(samples * num_seeds, num_outputs, samples).transpose(2, 1, 0)  # (T, C, T R)
+    product = np.matmul(S, columns).reshape(samples, num_seeds, samples, num_seeds)  # (t, q, s, r)
+    return np.ascontiguousarray(product.transpose(3, 2, 1, 0)).reshape(num_seeds * samples, -1)

@@ -1,0 +1,215 @@
+"""The predicted spectrum of one metric: what the measured metrics have beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fisherfield._validate import positive_int
+from fisherfield.statistics import FisherStatistics
+
+from .blocks import Block
+from .outputs import Betas, Outputs, float64
+
+__all__ = ["LayerSum", "PredictedMetric"]
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LayerSum:
+    r"""Weights of the sum over layers that makes one output's block of a predicted dual.
+
+    .. math:: K_{st} = \sum_l \tilde q^l_{st} \left( w_l\, \hat q^{l-1}_{st} + v_l \right)
+
+    Attributes
+    ----------
+    width : tuple of float
+        :math:`w_l`, l = 1, ..., L.
+    bias : tuple of float
+        :math:`v_l`.
+    """
+
+    width: tuple[float, ...]
+    bias: tuple[float, ...]
+
+    def only(self, layers: slice) -> LayerSum:
+        """Return the sum over some of the layers."""
+        chosen = range(len(self.width))[layers]
+
+        def keep(weights: tuple[float, ...]) -> tuple[float, ...]:
+            return tuple(weight if l in chosen else 0.0 for l, weight in enumerate(weights))
+
+        return LayerSum(keep(self.width), keep(self.bias))
+
+
+class Ensemble(Protocol):
+    """What a predicted metric asks of the theory of one architecture and one set of inputs."""
+
+    def block(self, weights: LayerSum) -> Block:
+        """One output's block (T, T) of a sum over layers."""
+
+    def output_information(self, *, mean_subtracted: bool = False) -> Sequence[Outputs]:
+        """The output Fisher information, once for every draw of the outputs over which predictions are averaged."""
+
+    @property
+    def num_outputs(self) -> int:
+        """C."""
+
+    @property
+    def num_outliers(self) -> int:
+        """How many eigenvalues leave the bulk."""
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedMetric:
+    """The predicted spectrum of one metric of a random wide network.
+
+    Made by :func:`~fisherfield.mean_field` and the methods ``parameters``, ``layer``, ``centered``, ``ntk`` and
+    ``feature_metric`` of its result; each has its measured counterpart of the same name.
+
+    Attributes
+    ----------
+    leading, refined : LayerSum
+        Leading order in the width; with the exact counts of the finite network.
+    depth : int
+        L.
+    counts : callable
+        From some layers (a slice) to the number of eigenvalues over which moments run, to leading order and exactly.
+    only_layer : int or None
+        The layer of which this is the block.
+    is_mean_subtracted : bool
+    """
+
+    ensemble: Ensemble
+    leading: LayerSum
+    refined: LayerSum
+    depth: int
+    counts: Callable[[slice], tuple[float, int]]
+    only_layer: int | None = None
+    is_mean_subtracted: bool = False
+
+    # --- other metrics --------------------------------------------------------------------------------------
+
+    def layer(self, l: int) -> PredictedMetric:
+        """Return the prediction for the diagonal block of layer l = 1, ..., L.
+
+        The same formulas with the single term l of the sum over layers (Karakida, Akaho, Amari 2021).
+        """
+        names = range(1, self.depth + 1)[self.layers]
+        if positive_int(l, "l") not in names:
+            raise ValueError(f"l: expected a layer from {names[0]} to {names[-1]}, got {l}")
+        return replace(self, only_layer=l)
+
+    def centered(self) -> PredictedMetric:
+        r"""Return the prediction for the mean-subtracted network, :math:`f(x_t) - \frac{1}{T} \sum_s f(x_s)`.
+
+        One output's block K becomes :math:`P K P` with :math:`P = I - 1 1^\top / T` (Karakida, Akaho, Amari
+        2021, Eq. 22): the outliers go, and what is left is, at leading order, T - 1 equal eigenvalues
+        :math:`\alpha M (\kappa_1 - \kappa_2) / T` per output. The largest eigenvalue of a finite network
+        lies above them by the fluctuations of order :math:`\sqrt{T/M}` relative to them.
+        """
+        return replace(self, is_mean_subtracted=True)
+
+    @property
+    def layers(self) -> slice:
+        """Of which the metric consists."""
+        return slice(None) if self.only_layer is None else slice(self.only_layer - 1, self.only_layer)
+
+    # --- the block and its counts ---------------------------------------------------------------------------
+
+    def _block(self, weights: LayerSum) -> Block:
+        block = self.ensemble.block(weights.only(self.layers))
+        return block.centered() if self.is_mean_subtracted else block
+
+    @cached_property
+    def _leading_block(self) -> Block:
+        return self._block(self.leading)
+
+    @cached_property
+    def _refined_block(self) -> Block:
+        return self._leading_block if self.refined == self.leading else self._block(self.refined)
+
+    def dual(self, *, refined: bool = False) -> Array:
+        r"""Return one output's block K of the predicted dual, (T, T), read-only.
+
+        The dual is :math:`S^\top (I_C \otimes K) S` with the seeds S of the likelihood: :math:`I_C \otimes K` for the
+        Gaussian one.
+        """
+        matrix = (self._refined_block if refined else self._leading_block).matrix
+        matrix.flags.writeable = False
+        return matrix
+
+    # --- spectrum -------------------------------------------------------------------------------------------
+
+    @property
+    def _outputs(self) -> Sequence[Outputs]:
+        return self.ensemble.output_information(mean_subtracted=self.is_mean_subtracted)
+
+    @property
+    def betas(self) -> Betas:
+        """Coefficients of the statistics (Theorem 3.3), averaged over the draws of the outputs."""
+        found = [outputs.betas for outputs in self._outputs]
+        return Betas(*(float(np.mean([getattr(b, name) for b in found])) for name in ("beta1", "beta2", "beta3")))
+
+    @cached_property
+    def statistics(self) -> FisherStatistics:
+        """Leading-order statistics of the eigenvalues; see :attr:`fisherfield.MeanField.statistics`."""
+        return self._statistics(self._leading_block, self.counts(self.layers)[0])
+
+    @cached_property
+    def refined_statistics(self) -> FisherStatistics:
+        """Statistics with the exact counts; see :attr:`fisherfield.MeanField.refined_statistics`."""
+        return self._statistics(self._refined_block, self.counts(self.layers)[1])
+
+    def _statistics(self, block: Block, count: float) -> FisherStatistics:
+        outputs = self._outputs
+        top = self._outliers(block)
+        return FisherStatistics(
+            mean=float(np.mean([draw.trace(block) for draw in outputs])) / count,
+            second_moment=float(np.mean([draw.square_sum(block) for draw in outputs])) / count,
+            maximum=float(top[0]),
+            top_mean=float(top.mean()),
+            num_parameters=self.counts(self.layers)[1],
+            num_samples=block.size,
+            num_outputs=self.ensemble.num_outputs,
+            num_outliers=self.ensemble.num_outliers,
+        )
+
+    def _outliers(self, block: Block) -> Array:
+        k = self.ensemble.num_outliers
+        return float64(np.stack([draw.largest_eigenvalues(block, k) for draw in self._outputs]).mean(axis=0))
+
+    def outliers(self, *, refined: bool = False) -> Array:
+        r"""Return the predicted largest eigenvalues, as many as outliers are expected, descending.
+
+        For the categorical likelihood they are the C - 1 largest eigenvalues of
+        :math:`\frac{\alpha M}{T} Q^{1/2} (I_C \otimes K) Q^{1/2}`. (Only C - 1, not C, leave the bulk:
+        :math:`Q_t 1 = 0`.) With several draws of the outputs they are averaged one by one.
+        """
+        return self._outliers(self._refined_block if refined else self._leading_block)
+
+    def eigenvalues(self, *, refined: bool = False) -> Array:
+        """Return all R T predicted eigenvalues that are possibly nonzero, descending; of the first draw of outputs."""
+        return self._outputs[0].eigenvalues(self._refined_block if refined else self._leading_block)
+
+    @property
+    def maximum_bounds(self) -> tuple[float, float]:
+        r"""Lower and upper bound of the maximum.
+
+        .. math:: \frac{\sum \lambda^2}{\sum \lambda} \le \lambda_{\max} \le \sqrt{\sum \lambda^2}
+
+        For the categorical likelihood they are
+        :math:`\alpha M (\beta_2 \kappa_2^2 + \beta_3 \kappa_1^2) / (\beta_1 \kappa_1)` and
+        :math:`\alpha M \sqrt{\beta_2 \kappa_2^2 + \beta_3 \kappa_1^2}` (Karakida, Akaho, Amari 2021, Theorem 3.3).
+        """
+        outputs, block = self._outputs, self._leading_block
+        squares = float(np.mean([draw.square_sum(block) for draw in outputs]))
+        trace = float(np.mean([draw.trace(block) for draw in outputs]))
+        return squares / trace if trace > 0 else 0.0, math.sqrt(squares)
