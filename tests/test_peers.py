@@ -163,6 +163,16 @@ def test_curvlinops_empirical(curvlinops, likelihood, outputs, reduction):
     assert_close(factor * theirs, empirical(problem).dense(), tolerance=TOLERANCE)
 
 
+def test_noise_of_variance_one_half_is_the_law_of_the_squared_loss(curvlinops):
+    problem = make_problem("gaussian", 3, "sum")
+    half = ff.likelihoods.Gaussian(noise_var=0.5)
+    exact = ff.Fisher(problem.net, problem.X, likelihood=half)
+    at_targets = ff.Fisher(problem.net, problem.X, likelihood=half, kind="empirical", targets=problem.targets)
+    factor = 1 / T  # a mean instead of a sum: nothing is left of the square without 1/2
+    for ours, operator in [(exact, curvlinops.GGNLinearOperator), (at_targets, curvlinops.EFLinearOperator)]:
+        assert_close(factor * curvlinops_matrix(problem, operator), ours.dense(), tolerance=TOLERANCE)
+
+
 def test_the_empirical_one_vanishes_where_the_targets_are_fitted(curvlinops):
     problem = make_problem("gaussian", 3)
     problem.targets = problem.net(problem.X)
@@ -309,6 +319,17 @@ def test_nngeometry_empirical(nngeometry, torch, likelihood, outputs):
     theirs = nngeometry.FIM(problem.model, examples, PMatDense, variant="regression", function=losses).to_torch()
     factor = 1 / problem.unit**2  # the gradient of the loss is squared; the mean over samples is ours
     assert_close(factor * theirs.detach().numpy(), empirical(problem).dense(), tolerance=TOLERANCE)
+
+
+def test_nngeometry_centered(nngeometry):
+    """The covariance of the gradients of the outputs: their mean over samples is taken away."""
+    from nngeometry.backend import TorchHooksJacobianBackend
+    from nngeometry.object import PMatDense
+
+    problem = make_problem("gaussian", 3)
+    factor = 1  # a mean over samples, a sum over outputs
+    theirs = PMatDense(TorchHooksJacobianBackend(problem.model, centering=True), examples=(problem.inputs,)).to_torch()
+    assert_close(factor * theirs.detach().numpy(), fisher(problem).centered().dense(), tolerance=TOLERANCE)
 
 
 def test_nngeometry_monte_carlo(nngeometry, torch):

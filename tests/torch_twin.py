@@ -14,6 +14,7 @@ def torch_model(net):
     """``torch.nn.Sequential`` of ``Linear`` layers and activations, with copies of the weights of ``net``."""
     import torch
 
+    assert not net.residual, "a Sequential has no skips"
     layers = []
     for l, W in enumerate(net.weights):
         linear = torch.nn.Linear(W.shape[1], W.shape[0], bias=net.has_biases, dtype=getattr(torch, str(net.dtype)))
