@@ -1,4 +1,4 @@
-"""Run the benchmarks: ``python bench/run.py [gram] [theory] [activations] [memory] [--json FILE] [--rounds N]``.
+"""Run the benchmarks: ``python bench/run.py [SUITE...] [--json FILE] [--rounds N]``.
 
 Every case asserts the answer before anything is timed. The contestants of a case, and the machine's own matrix product,
 take turns within each round; medians over the rounds are reported. Measure on a quiet machine.
@@ -89,6 +89,54 @@ def gram(rounds: int) -> list[dict[str, object]]:
             + "".join(f"  {name} {seconds[name] * 1e3:.0f}ms" for name in rivals),
             flush=True,
         )
+    return rows
+
+
+VARIANTS = [cases.GramCase((784, 512, 512, 512, 10), 500, dtype) for dtype in ("float32", "float64")]
+
+
+def variants(rounds: int) -> list[dict[str, object]]:
+    """Other likelihoods, kinds and metrics in units of the dual of the unit Gaussian likelihood, C = 10."""
+    rows = []
+    print(f"\n{'dual of a variant':46s} {'time':>9s} {'x Gaussian':>10s}")
+    for case in VARIANTS:
+        net, X, T = case.network(), case.inputs(), case.num_samples
+        C, tolerance = net.num_outputs, 1e-12 if case.dtype == "float64" else 2e-5
+        kernel = numpy_gram.dual(net, X).reshape(C, T, C, T)
+        labels = np.arange(T) % C
+
+        def seeded(fim: ff.Fisher, kernel: np.ndarray = kernel) -> np.ndarray:
+            S = fim.output_seeds()
+            rows_done = np.einsum("rsk,ksqt->rsqt", S, kernel, optimize=True)
+            return np.einsum("rsqt,ptq->rspt", rows_done, S, optimize=True).reshape(2 * (S.shape[0] * S.shape[1],))
+
+        centered = kernel - kernel.mean(axis=1, keepdims=True)
+        centered = (centered - centered.mean(axis=3, keepdims=True)).reshape(C * T, -1)
+        made = {
+            "gaussian": lambda net=net, X=X: ff.Fisher(net, X),
+            "categorical": lambda net=net, X=X: ff.Fisher(net, X, likelihood="categorical"),
+            "bernoulli": lambda net=net, X=X: ff.Fisher(net, X, likelihood="bernoulli"),
+            "empirical": lambda net=net, X=X, y=labels: ff.Fisher(
+                net, X, likelihood="categorical", kind="empirical", targets=y
+            ),
+        }
+        contestants: Contestants = {name: lambda make=make: make().dual() for name, make in made.items()}
+        contestants["mean subtracted"] = lambda net=net, X=X: ff.Fisher(net, X).centered().dual()
+        contestants["ntk"] = lambda net=net, X=X: ff.ntk(net, X)
+        contestants["ntk, trace"] = lambda net=net, X=X: ff.ntk(net, X, trace=True)
+        references = {name: seeded(make()) for name, make in made.items()} | {
+            "mean subtracted": centered,
+            "ntk": T * kernel.transpose(1, 3, 0, 2),
+            "ntk, trace": T * np.einsum("ksqt,kq->st", kernel, np.eye(C)),
+        }
+        for name, reference in references.items():
+            error = np.abs(contestants[name]() - reference).max() / np.abs(reference).max()
+            assert error < tolerance, f"{case.name}: {name} differs by {error:.1e}"
+        seconds = interleave(contestants, 3 * rounds)
+        for name, value in seconds.items():
+            ratio = value / seconds["gaussian"]
+            rows.append({"case": f"{case.name} {name}", "seconds": value, "over_gaussian": ratio})
+            print(f"{name + ', ' + case.name:46s} {value * 1e3:7.1f}ms {ratio:10.2f}", flush=True)
     return rows
 
 
@@ -196,7 +244,7 @@ def memory(rounds: int) -> list[dict[str, object]]:
     return rows
 
 
-SUITES = {"gram": gram, "theory": theory, "activations": activations, "memory": memory}
+SUITES = {"gram": gram, "variants": variants, "theory": theory, "activations": activations, "memory": memory}
 
 
 def main() -> None:
