@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import warnings
+from itertools import product
 
 import numpy as np
 import pytest
@@ -198,6 +199,116 @@ def test_theory_prints_every_prediction(capsys):
     assert "C = O(M)" not in out
     assert "C = O(M)" in run(capsys, "theory", "--widths", "50,50,10")[1]
     assert "centred" in run(capsys, "theory", "--no-bias", "--widths", "50,50,10")[1]
+
+
+# --- which matrix -------------------------------------------------------------------------------------------
+
+
+def single(metric, net, X, rng, **options):
+    """What a user would compute for one network."""
+    if metric == "ntk":
+        return ff.TangentKernel(net, X, parametrization="ntk")
+    make = ff.Fisher if metric == "parameters" else ff.feature_metric
+    found = make(net, X, **options)
+    return found.layer(1) if metric == "input" else found
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize(
+    ("metric", "likelihood"),
+    [*product(["parameters", "features", "input"], ["gaussian", "categorical", "poisson"]), ("ntk", "gaussian")],
+)
+def test_the_matrix_asked_for_is_measured_and_predicted(capsys, metric, likelihood, center, residual):
+    arguments = ["--widths", "30,20,20,4", "-T", "8", "--seeds", "5,", "--metric", metric, "--likelihood", likelihood]
+    arguments += ["--weight-var", "1"] + center * ["--center"] + residual * ["--residual"]
+    found = record(capsys, "spectrum", *arguments, "--no-picture")
+    make = ff.ResidualMLP if residual else ff.MLP
+    arch = make((30, 20, 20, 4), "tanh", weight_var=1.0, bias_var=0.64)
+    rng = np.random.default_rng(5)
+    net, X = arch.sample(rng), rng.standard_normal((8, 30))
+    expected = single(metric, net, X, rng, likelihood=likelihood)
+    expected = expected.centered() if center else expected
+    assert found["measured"][0]["mean"] == expected.statistics().mean
+    assert found["measured"][0]["maximum"] == pytest.approx(expected.statistics().maximum, rel=1e-12)
+    assert found["matrix"] == {
+        "metric": metric, "likelihood": likelihood, "kind": "exact", "draws": None, "centered": center
+    }  # fmt: skip
+    theory = ff.mean_field(arch, 8, likelihood=likelihood, outputs=None if likelihood == "gaussian" else net(X))
+    predicted = {
+        "parameters": theory.parameters, "ntk": lambda: theory.ntk("ntk"), "features": theory.feature_metric,
+        "input": lambda: theory.feature_metric().layer(1),
+    }[metric]()  # fmt: skip
+    predicted = predicted.centered() if center else predicted
+    rows = {row["quantity"]: row for row in found["rows"]}
+    assert rows["mean"]["theory"] == pytest.approx(predicted.statistics.mean, rel=1e-10)
+    assert rows["maximum"]["refined"] == pytest.approx(predicted.refined_statistics.maximum, rel=1e-10)
+    assert ("critical rate" in rows) == (metric == "parameters")
+
+
+@pytest.mark.parametrize(("kind", "draws"), [("monte_carlo", 7), ("empirical", None)])
+def test_kinds_are_measured_at_their_targets(capsys, kind, draws):
+    arguments = ["--widths", "30,20,20,4", "-T", "8", "--seeds", "5,", "--likelihood", "softmax", "--kind", kind]
+    arguments += ["--draws", str(draws)] if draws else []
+    found = record(capsys, "spectrum", *arguments, "--no-picture")
+    arch, rng = ff.MLP((30, 20, 20, 4), "tanh", weight_var=3.0, bias_var=0.64), np.random.default_rng(5)
+    net, X = arch.sample(rng), rng.standard_normal((8, 30))
+    law = ff.likelihoods.get("softmax")
+    options = {"samples": 7, "seed": rng} if draws else {"targets": law.sample(arch.sample(rng)(X), rng)}
+    expected = ff.Fisher(net, X, likelihood="softmax", kind=kind, **options).statistics()
+    assert found["measured"][0]["mean"] == expected.mean
+    assert (found["matrix"]["kind"], found["matrix"]["draws"]) == (kind, draws)
+
+
+def test_the_heading_says_which_matrix(capsys):
+    out = run(capsys, "spectrum", *SMALL, "--no-picture")[1]
+    assert "matrix    F, the Fisher information matrix; gaussian likelihood, exact\n" in out
+    options = ["--likelihood", "bernoulli", "--kind", "monte_carlo", "--draws", "3", "--center"]
+    out = run(capsys, "spectrum", *SMALL, "--no-picture", *options)[1]
+    assert "bernoulli likelihood, monte_carlo with 3 targets a sample; mean of the outputs subtracted\n" in out
+    out = run(capsys, "theory", "--residual", "--metric", "features", "--kind", "empirical")[1]
+    assert "network   residual tanh, widths" in out
+    assert "matrix    A, the metric of feature space; gaussian likelihood, empirical with a teacher's targets\n" in out
+
+
+def test_default_widths_follow_the_likelihood(capsys):
+    outputs = {"gaussian": 1, "categorical": 10, "heteroscedastic": 2, "bernoulli": 1, "poisson": 1}
+    for name, count in outputs.items():
+        assert record(capsys, "theory", "--likelihood", name)["network"]["widths"] == [1000, 1000, 1000, count]
+
+
+def test_theory_of_a_likelihood(capsys):
+    found = record(capsys, "theory", "--likelihood", "softmax", "--widths", "40,50,60,5", "--seed", "3")
+    mf = ff.mean_field(
+        ff.MLP((40, 50, 60, 5), "tanh", weight_var=3.0, bias_var=0.64), 100, likelihood="softmax", seed=3
+    )
+    assert found["betas"]["beta2"] == mf.betas.beta2
+    assert found["outliers"] == mf.outliers().tolist()
+    assert tuple(found["maximum_bounds"]) == mf.maximum_bounds
+    assert "fisher_rao_norm" not in found
+    assert found["critical_learning_rate"] == mf.critical_learning_rate()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--likelihood", "softmx"], "--likelihood: expected one of"),
+        (["--kind", "sampled"], "--kind: expected one of"),
+        (["--draws", "3"], "--draws: expected only together with kind='monte_carlo'"),
+        (["--kind", "monte_carlo", "--draws", "0"], "--draws: expected an integer >= 1"),
+        (["--metric", "weights"], "--metric: expected one of"),
+        (["--residual", "--widths", "5,6,7,1"], "--widths: expected widths"),
+        (["--likelihood", "softmax", "--widths", "5,6,1"], "for two classes with one logit use 'bernoulli'"),
+        (["--likelihood", "softmax", "--metric", "ntk"], "likelihood"),
+    ],
+)
+@pytest.mark.parametrize("command", ["spectrum", "theory"])
+def test_errors_of_matrix_options(capsys, command, arguments, message):
+    code, out, err = run(capsys, command, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("fisherfield: error: ")
+    assert message in err
+    assert err.count("\n") == 1
 
 
 def test_learning_rate(capsys, monkeypatch):

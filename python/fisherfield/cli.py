@@ -19,14 +19,15 @@ from . import activations, data, likelihoods, plot, report
 from ._config import config_text, show_config, version
 from ._validate import FloatArray, as_momentum
 from .architecture import MLP, ResidualMLP
-from .experiments import METRICS, SYMBOLS, SpectrumComparison, compare, predicted_metric
+from .experiments import METRICS, SYMBOLS, SpectrumComparison, check_draws, compare, predicted_metric
 from .statistics import critical_learning_rate
 from .theory import MeanField, PredictedMetric, mean_field
 
 __all__ = ["main"]
 
 _PICTURE = "fisherfield-spectrum.png"
-_HIDDEN_AND_OUTPUT = (1000, 1000, 1)  # the widths of Figure 1 of Karakida, Akaho, Amari (2019)
+_HIDDEN = (1000, 1000)  # the widths of Figure 1 of Karakida, Akaho, Amari (2019), which has one output
+_OUTPUTS = {"categorical": 10, "heteroscedastic": 2}
 _GAUSSIAN_DIMENSION = 1000
 _CENTERED = "note: kappa_2 = 0, a centred network: fluctuations outside the theory decide the maximum."
 _SUBTRACTED = "note: mean subtraction leaves no outlier; fluctuations outside the theory widen the bulk to its maximum."
@@ -67,14 +68,7 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
     print(f"fisherfield: warning: {message}", file=sys.stderr)
 
 
-_ARGUMENTS = {
-    "folder": "data_dir",
-    "inputs": "samples",
-    "num_samples": "samples",
-    "seed": "seeds",
-    "categorical": "likelihood",
-    "heteroscedastic": "likelihood",
-}
+_ARGUMENTS = {"folder": "data_dir", "inputs": "samples", "num_samples": "samples", "seed": "seeds"}
 
 
 def _as_typed(message: str, options: argparse.Namespace) -> str:
@@ -195,8 +189,8 @@ def _add_ensemble_options(parser: argparse.ArgumentParser) -> None:
         "--widths",
         type=_list_of(int, "integers such as 784,500,500,10"),
         metavar="M0,M1,...,C",
-        help="input dimension, hidden widths, number of outputs (default: 1000,1000,1000,1; with --data the "
-        "first is the dimension of the data)",
+        help="input dimension, hidden widths, number of outputs (default: 1000,1000,1000,1, of the "
+        "categorical likelihood 1000,1000,1000,10; with --data the first is the dimension of the data)",
     )
     network.add_argument(
         "--activation",
@@ -339,7 +333,8 @@ def _read_inputs(options: argparse.Namespace, seed: int) -> _Inputs:
 
 def _read_architecture(options: argparse.Namespace, inputs: _Inputs) -> MLP:
     dimension = _GAUSSIAN_DIMENSION if inputs.X is None else inputs.X.shape[1]
-    widths = options.widths or (dimension, *_HIDDEN_AND_OUTPUT)
+    outputs = _OUTPUTS.get(likelihoods.get(options.likelihood).name, 1)
+    widths = options.widths or (dimension, *_HIDDEN, outputs)
     if inputs.X is not None and widths[0] != dimension:
         raise ValueError(f"--widths: expected {dimension} first, the dimension of the data, got {widths[0]}")
     make = ResidualMLP if options.residual else MLP
@@ -524,6 +519,7 @@ def _learning_rate(options: argparse.Namespace) -> Answer:
 
 def _theory(options: argparse.Namespace) -> Answer:
     as_momentum(options.momentum)
+    check_draws(options.kind, options.draws)
     plain = likelihoods.get(options.likelihood) == likelihoods.Gaussian() and options.kind == "exact"
     if options.seed is not None and options.data == "gaussian" and plain:
         raise ValueError("--seed: expected together with --data or --likelihood, for nothing else is drawn here")

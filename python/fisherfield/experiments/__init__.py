@@ -1,5 +1,5 @@
 """Computations that set theory beside measurement."""
 
-from .spectrum import METRICS, SYMBOLS, SpectrumComparison, compare, predicted_metric
+from .spectrum import METRICS, SYMBOLS, SpectrumComparison, check_draws, compare, predicted_metric
 
-__all__ = ["METRICS", "SYMBOLS", "SpectrumComparison", "compare", "predicted_metric"]
+__all__ = ["METRICS", "SYMBOLS", "SpectrumComparison", "check_draws", "compare", "predicted_metric"]

@@ -23,7 +23,7 @@ from ..statistics import FisherStatistics, critical_learning_rate
 from ..tangent import TangentKernel
 from ..theory import InputStatistics, MeanField, PredictedMetric, mean_field
 
-__all__ = ["METRICS", "SYMBOLS", "SpectrumComparison", "compare", "predicted_metric"]
+__all__ = ["METRICS", "SYMBOLS", "SpectrumComparison", "check_draws", "compare", "predicted_metric"]
 
 METRICS = ("parameters", "ntk", "features", "input")
 SYMBOLS = {
@@ -212,7 +212,7 @@ def compare(
     law = get_likelihood(likelihood)
     law.check_outputs(architecture.num_outputs)
     choice(metric, "metric", METRICS)
-    choice(kind, "kind", KINDS)
+    check_draws(kind, draws)
     _refuse_ntk_of_other_kinds(metric, law, kind)
     inputs = num_samples if X is None else X
     theory = mean_field(architecture, inputs, executor=executor)
@@ -249,6 +249,16 @@ def compare(
         tuple(measured),
         np.stack(spectra) if eigenvalues else None,
     )
+
+
+def check_draws(kind: str, draws: int | None) -> None:
+    """Refuse unknown kinds, and a number of draws where nothing is drawn."""
+    choice(kind, "kind", KINDS)
+    if draws is None:
+        return
+    positive_int(draws, "draws")
+    if kind != "monte_carlo":
+        raise ValueError(f"draws: expected only together with kind='monte_carlo', got draws with kind={kind!r}")
 
 
 def _refuse_ntk_of_other_kinds(metric: str, likelihood: Likelihood, kind: str) -> None:
