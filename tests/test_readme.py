@@ -36,8 +36,8 @@ def test_commands_parse():
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("fisherfield ")]
     assert len(lines) >= 3
     for line in lines:
-        options = cli._parser().parse_args(shlex.split(line)[1:])
-        assert options.command == shlex.split(line)[1]
+        options = cli._parser().parse_args(shlex.split(line, comments=True)[1:])
+        assert options.command == shlex.split(line, comments=True)[1]
 
 
 def test_two_commands_set_up():

@@ -23,18 +23,27 @@ class Fisher(NetworkMetric):
 
     where :math:`S_t` comes from the likelihood p(y | f) and the kind:
 
-    ================  ==========================================  ===============================================
-    ``kind``          :math:`S_t S_t^\top`                        what it is
-    ================  ==========================================  ===============================================
-    ``exact``         :math:`E_{y \sim p}[s s^\top]`              the FIM: the expectation over y taken exactly
-    ``monte_carlo``   mean of :math:`s s^\top` over drawn y       an unbiased estimate of the FIM
-    ``empirical``     :math:`s s^\top` at the observed y          not the FIM: it depends on the data's targets
-    ================  ==========================================  ===============================================
+    ===============  ===============================  ========================  =================================
+    ``kind``         :math:`S_t S_t^\top`             what it is                what others call it
+    ===============  ===============================  ========================  =================================
+    ``exact``        :math:`E_{y \sim p}[s s^\top]`   the FIM: the expectation  BackPACK ``DiagGGNExact``,
+                                                      over y taken exactly      curvlinops ``GGNLinearOperator``,
+                                                                                nngeometry ``FIM``
+    ``monte_carlo``  mean of :math:`s s^\top` over    an unbiased estimate of   ``DiagGGNMC``,
+                     drawn y                          the FIM                   ``FisherMCLinearOperator``,
+                                                                                ``FIM_MonteCarlo``
+    ``empirical``    :math:`s s^\top` at the          not the FIM: it depends   ``SumGradSquared``,
+                     observed y                       on the data's targets     ``EFLinearOperator``
+    ===============  ===============================  ========================  =================================
 
-    with the score :math:`s = \nabla_f \log p(y | f)`. The 1/T is inside; there is no 1/C and no 1/2. Biases are
-    parameters. Parameters are flattened layer by layer, W (row-major) then b. For the Gaussian likelihood
+    with the score :math:`s = \nabla_f \log p(y | f)`. The scale is that of ``-log p``, averaged over the T samples and
+    summed over the outputs: the 1/T is inside, there is no 1/C and no 1/2. Losses of PyTorch scale otherwise: with
+    ``reduction="mean"`` the GGN of ``CrossEntropyLoss`` is the exact F, those of ``MSELoss`` and ``BCEWithLogitsLoss``
+    are 2/C and 1/C times it; ``docs/which-fisher.md`` has the factors of every library.
+
+    Biases are parameters. Parameters are flattened layer by layer, W (row-major) then b. For the Gaussian likelihood
     :math:`S_t S_t^\top = I` (Karakida, Akaho, Amari 2019, Eqs. 1-2), for the categorical one
-    :math:`\mathrm{diag}(g) - g g^\top` (Karakida, Akaho, Amari 2021, section 3.3).
+    :math:`\mathrm{diag}(g) - g g^\top` (Karakida, Akaho, Amari 2021, Theorem 3.3).
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 r"""The Fisher information of the output distribution as the theory meets it.
 
 With :math:`Q_t = S_t S_t^\top` at every sample and one output's block K of the predicted tangent kernel, the predicted
-dual is :math:`S^\top (I_C \otimes K) S` (Karakida, Akaho, Amari 2021, section 3.3). For the unit Gaussian
+dual is :math:`S^\top (I_C \otimes K) S` (Karakida, Akaho, Amari 2021, on softmax outputs). For the unit Gaussian
 likelihood it is :math:`I_C \otimes K`.
 """
 
