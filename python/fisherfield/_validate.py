@@ -167,10 +167,16 @@ def choice(value: Any, name: str, allowed: Sequence[str]) -> str:
     return value
 
 
-def as_generator(seed: Any, name: str = "seed") -> np.random.Generator:
-    """Return a NumPy generator from an int, a ``Generator`` (used as it is) or None (fresh entropy)."""
+def as_generator(seed: Any, name: str = "seed", *, stream: str = "") -> np.random.Generator:
+    """Return a NumPy generator from an int, a ``Generator`` (used as it is) or None (fresh entropy).
+
+    Streams of different names are independent of each other and of ``numpy.random.default_rng``, from the same int
+    too: users draw network, inputs and targets from one and the same.
+    """
     if isinstance(seed, np.random.Generator):
         return seed
     if seed is None:
         return np.random.default_rng()
-    return np.random.default_rng(positive_int(seed, name, minimum=0))
+    return np.random.default_rng(
+        np.random.SeedSequence(positive_int(seed, name, minimum=0), spawn_key=tuple(stream.encode()))
+    )

@@ -163,7 +163,8 @@ class MLP:
         ----------
         seed : int, numpy.random.Generator or None
             The same seed gives the same network (orthogonal weights up to the last bits, see ``init``); float32
-            networks are the float64 ones, rounded.
+            networks are the float64 ones, rounded. An integer starts a stream of its own: inputs drawn from
+            ``numpy.random.default_rng`` of the same integer are independent of the weights.
         dtype : {"float64", "float32"}
             Precision of the weights.
 
@@ -174,7 +175,7 @@ class MLP:
         from .network import Network
 
         resolved = as_dtype(dtype)
-        rng = as_generator(seed)
+        rng = as_generator(seed, stream="network")
         draw = _haar if self.init == "orthogonal" else _gaussian
         weights, biases = [], []
         for l in range(self.depth):

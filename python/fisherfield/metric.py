@@ -309,7 +309,7 @@ class NetworkMetric(Metric):
         _refuse_foreign("targets", targets, self.kind, "empirical")
         if self.kind == "monte_carlo":
             self._num_draws = positive_int(1 if samples is None else samples, "samples")
-            self._rng = as_generator(seed)
+            self._rng = as_generator(seed, stream="targets")
         if self.kind == "empirical":
             if targets is None:
                 raise ValueError("targets: expected the observed targets with kind='empirical', got None")

@@ -156,8 +156,8 @@ def compare(
         T unit Gaussian inputs, drawn anew for every network, or the data X that every network sees; then the
         theory is the pairwise one for these very samples.
     seeds : sequence of int
-        One network each, all different. Network, Gaussian inputs, teacher and targets come, in this order, from
-        ``numpy.random.default_rng(seed)``.
+        One network each, all different: ``architecture.sample(seed)``. Gaussian inputs, teacher and targets come, in
+        this order, from ``numpy.random.default_rng(seed)``.
     likelihood : str or Likelihood
         As of :class:`~fisherfield.Fisher`. Where the output Fisher information, or its estimate, depends on the
         outputs, the theory is evaluated at the outputs (and targets) of the networks, and averaged over them.
@@ -221,7 +221,7 @@ def compare(
     try:
         for done, seed in enumerate(numbers, 1):
             rng = np.random.default_rng(seed)
-            net = architecture.sample(rng, precision)
+            net = architecture.sample(seed, precision)
             sample = rng.standard_normal((num_samples, dimension)) if X is None else X
             sample = sample.astype(precision, copy=False)
             found = _measured_metric(metric, net, sample, law, kind, draws, rng, executor)

@@ -249,7 +249,7 @@ def mean_field(
         positive_int(1 if samples is None else samples, "samples"),
         None if outputs is None else _as_stack(outputs, "outputs", shape),
         None if output_seeds is None else _as_stack(output_seeds, "output_seeds", (None, *shape)),
-        as_generator(seed),
+        as_generator(seed, stream="outputs"),
         executor,
     )
 
