@@ -37,12 +37,13 @@ def test_statistics_at_width_1000(activation, C):
 
 @pytest.mark.parametrize("C", [1, 3])
 def test_residual_network_at_width_1000(C):
-    """Six networks: mean +0.1 and -0.2 % (C = 1, 3), maximum or top mean +0.8 %, second moment +4 %."""
+    """The means of six networks have standard errors of 1 % (mean, maximum) and 3 % (second moment)."""
     arch = ff.ResidualMLP((1000,) * 6 + (C,), "tanh", weight_var=0.8, bias_var=0.1)
     table = compare(arch, T, seeds=range(6)).comparison()
-    for row in (table["mean"], table["second moment"], table["top mean" if C > 1 else "maximum"]):
-        assert abs(row.relative_error) < 0.05, row
-        assert abs(row.refined_relative_error) < 0.05, row
+    top = table["top mean" if C > 1 else "maximum"]
+    for row, tolerance in ((table["mean"], 0.03), (table["second moment"], 0.10), (top, 0.05)):
+        assert abs(row.relative_error) < tolerance, row
+        assert abs(row.refined_relative_error) < tolerance, row
 
 
 # --- the variants, on the settings of Karakida, Akaho, Amari (2021) ---------------------------------------------
@@ -57,12 +58,12 @@ def deviations(arch, T, **options):
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", ["tanh", "relu", "linear"])
 def test_softmax(activation):
-    """The theory is evaluated at the networks' own outputs: measured errors are below 3, 6, 3 and 3 %."""
+    """The theory is evaluated at the networks' own outputs; the means of 10 networks have standard errors of 2 %."""
     found = deviations(architecture(activation, 1000, 10), T, likelihood="categorical")
-    assert abs(found["mean"]) < 0.04
-    assert abs(found["second moment"]) < 0.10
+    assert abs(found["mean"]) < 0.03
+    assert abs(found["second moment"]) < 0.12
     assert abs(found["maximum"]) < 0.10
-    assert abs(found["top mean"]) < 0.05
+    assert abs(found["top mean"]) < 0.08
 
 
 @pytest.mark.slow
