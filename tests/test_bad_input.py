@@ -336,6 +336,10 @@ def test_overflow(dtype):
         if name != "layer_blocks":
             with pytest.raises(ValueError, match="expected finite numbers, got inf or NaN"):
                 getattr(ff.feature_metric(backward, inputs), name)()
+        if name in ("dual", "diagonal", "eigenvalues", "statistics"):
+            several = inputs * np.arange(1, 6, dtype=dtype)[:, None]
+            with pytest.raises(ValueError, match="expected finite numbers, got inf or NaN"):
+                getattr(ff.Fisher(backward, several).centered(), name)()
     for options in ({}, {"X2": inputs}, {"trace": True}):
         refused(ValueError, "ntk(): expected finite numbers, got inf or NaN", ff.ntk, backward, inputs, **options)
 

@@ -157,7 +157,8 @@ class Metric(ABC):
                 f"the {size} x {size} dual matrix",
                 "use fewer samples (or outputs), or float32; diagonal() and trace() do not need it",
             )
-            matrix = self._gram(tile, progress)
+            with np.errstate(over="ignore", invalid="ignore"):
+                matrix = self._gram(tile, progress)
             require_finite(matrix.diagonal(), "dual()")  # bounds every entry, by Cauchy-Schwarz
             matrix.flags.writeable = False
             self._dual = matrix
@@ -542,7 +543,8 @@ class NetworkMetric(Metric):
         every gradient, and with it the outliers from the spectrum (Karakida, Akaho, Amari 2021, Eq. 22; 2019,
         arXiv:1906.02926): for the Gaussian likelihood :math:`G^*` becomes
         :math:`(I_C \otimes P)\, G^* (I_C \otimes P)` with :math:`P = I - 1 1^\top / T`. Other likelihoods are
-        evaluated at the mean-subtracted outputs.
+        evaluated at the mean-subtracted outputs, and their Monte-Carlo targets are drawn there, from the same random
+        numbers.
         """
         return Centered(self)
 
@@ -554,15 +556,15 @@ def _refuse_foreign(name: str, value: Any, kind: str, owner: str) -> None:
 
 
 class Centered(Metric):
-    r"""The metric of a mean-subtracted network; made by :meth:`Metric.centered`.
+    r"""The metric of a mean-subtracted network; made by :meth:`NetworkMetric.centered`.
 
     .. math:: G = s \sum_t (J_t - \bar J)^\top S_t S_t^\top (J_t - \bar J), \qquad
         \bar J = \frac{1}{T} \sum_t J_t,
 
     with the likelihood's seeds :math:`S_t` at the mean-subtracted outputs. The differences are taken of whole matrices:
     entries carry the rounding of the original ones, and what vanishes exactly (the gradient with respect to the biases
-    of the output, say) is left as about ``eps`` times those. Products with the seeds go through the BLAS, whose last
-    bits may follow its own threads.
+    of the output, say) is left as about ``eps`` times those, of either sign. Products with the seeds go through the
+    BLAS, whose last bits may follow its own threads.
 
     Attributes
     ----------

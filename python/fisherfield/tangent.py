@@ -29,6 +29,8 @@ class TangentKernel(NetworkMetric):
 
     not divided by T: in the standard parametrisation it is T times the dual of the Fisher information matrix of the
     Gaussian likelihood. ``dual()`` is :math:`\Theta`, and the moments of ``statistics()`` run over its C T eigenvalues.
+    ``shape``, ``diagonal()`` and ``dense()`` are those of :math:`\sum_t \sum_k \nabla f_k(x_t) \nabla f_k(x_t)^\top`,
+    in the space of the parameters on which the outputs depend: without the biases of layers whose ``bias_var`` is 0.
 
     Parameters
     ----------
