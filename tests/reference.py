@@ -161,3 +161,86 @@ def dual(jacobian):
 def fisher(jacobian):
     """``F = (1/T) sum_t J_t^T J_t``."""
     return sum(J.T @ J for J in jacobian) / len(jacobian)
+
+
+def feature_gradients(twin, x, step=1e-30):
+    """d f_k / d (inputs of every layer's weights), shape (C, M_0 + ... + M_{L-1}), by complex steps.
+
+    To move input i of a layer's weights, and nothing else, is to move its biases along column i of the weights.
+    """
+    columns = []
+    for l, W in enumerate(twin.weights):
+        for column in W.T:
+            moved = Twin([], None, twin.functions)
+            moved.residual, moved.depth, moved.weights = twin.residual, twin.depth, twin.weights
+            moved.biases = list(twin.biases or [np.zeros(len(V)) for V in twin.weights])
+            moved.biases[l] = moved.biases[l] + 1j * step * column
+            columns.append(np.imag(moved.pre_activations(x)[-1]) / step)
+    return np.array(columns).T
+
+
+# --- output distributions -------------------------------------------------------------------------------
+
+# log p(y | f) up to what does not depend on f, for outputs f that are not independent of one another, along the
+# last axis; y broadcasts over the axes before. Every law is a product of such groups of outputs.
+LOG_DENSITIES = {
+    "gaussian": lambda f, y, variance: -((y - f[..., 0]) ** 2) / (2 * variance),
+    "heteroscedastic": lambda f, y, _: -((y - f[..., 0]) ** 2) * np.exp(-f[..., 1]) / 2 - f[..., 1] / 2,
+    "categorical": lambda f, y, _: f[..., y] - np.log(np.exp(f).sum(axis=-1)),
+    "bernoulli": lambda f, y, _: y * f[..., 0] - np.log(1 + np.exp(f[..., 0])),
+    "poisson": lambda f, y, _: y * f[..., 0] - np.exp(f[..., 0]),
+}
+
+
+def groups(law, num_outputs):
+    """Outputs that share an outcome."""
+    if law == "categorical":
+        return [list(range(num_outputs))]
+    if law == "heteroscedastic":
+        return [[k, k + num_outputs // 2] for k in range(num_outputs // 2)]
+    return [[k] for k in range(num_outputs)]
+
+
+def score_of_group(law, f, y, variance=1.0, step=1e-30):
+    """d log p(y | f) / d f by complex steps."""
+    moved = f + 1j * step * np.eye(len(f))
+    return np.imag(LOG_DENSITIES[law](moved, y, variance)) / step
+
+
+def outcomes_of_group(law, f, variance):
+    """Targets with weights, sums over which are expectations: all that have mass, or Gauss-Hermite nodes."""
+    if law in ("gaussian", "heteroscedastic"):
+        nodes, weights = np.polynomial.hermite_e.hermegauss(8)
+        deviation = np.exp(f[1] / 2) if law == "heteroscedastic" else np.sqrt(variance)
+        return f[0] + deviation * nodes, weights / weights.sum()
+    if law == "poisson":
+        rate = np.exp(f[0])
+        counts = np.arange(int(rate + 12 * np.sqrt(rate) + 30))
+        return counts, np.exp(counts * f[0] - rate - special.gammaln(counts + 1))
+    classes = np.arange(len(f) if law == "categorical" else 2)
+    return classes, np.exp([LOG_DENSITIES[law](f, y, variance) for y in classes])
+
+
+def information(law, f, noise_var=1.0):
+    """E[score score^T] of one sample with outputs f (C,), the sum over outcomes; shape (C, C)."""
+    variances = np.broadcast_to(noise_var, len(f))
+    result, means = np.zeros((len(f), len(f))), np.zeros(len(f))
+    members = groups(law, len(f))
+    for group in members:
+        variance = variances[group[0]]
+        targets, weights = outcomes_of_group(law, f[group], variance)
+        scores = np.array([score_of_group(law, f[group], y, variance) for y in targets])
+        result[np.ix_(group, group)] = np.einsum("n,ni,nj->ij", weights, scores, scores)
+        means[group] = weights @ scores
+    apart = np.ones_like(result, bool)
+    for group in members:
+        apart[np.ix_(group, group)] = False
+    return np.where(apart, np.outer(means, means), result)
+
+
+def score(law, f, y, noise_var=1.0):
+    """d log p(y | f) / d f of one sample with outputs f (C,), shape (C,)."""
+    variances, result = np.broadcast_to(noise_var, len(f)), np.empty(len(f))
+    for target, group in zip(np.atleast_1d(y), groups(law, len(f)), strict=True):
+        result[group] = score_of_group(law, f[group], target, variances[group[0]])
+    return result

@@ -224,8 +224,83 @@ def test_fisher_arguments():
         refused(TypeError, "progress: expected None, True or a callable", ff.Fisher(NET, X).dual, progress=wrong)
 
 
+@pytest.mark.parametrize("make", [ff.Fisher, ff.feature_metric])
+def test_kinds(make):
+    """Options of the kinds; which goes with which is in test_kinds.py, targets in test_likelihoods.py."""
+    for wrong, error, message in [
+        (0, ValueError, "samples: expected an integer >= 1, got 0"),
+        (2.0, TypeError, "samples: expected an integer, got 2.0"),
+        (True, TypeError, "samples: expected an integer, got True"),
+    ]:
+        refused(error, message, make, NET, X, kind="monte_carlo", samples=wrong)
+    refused(ValueError, "seed: expected an integer >= 0, got -1", make, NET, X, kind="monte_carlo", seed=-1)
+    refused(TypeError, "seed: expected an integer, got 'a'", make, NET, X, kind="monte_carlo", seed="a")
+    refused(ValueError, "kind: expected one of 'exact', 'monte_carlo', 'empirical', got 'mc'", make, NET, X, kind="mc")
+    refused(TypeError, "kind: expected one of", make, NET, X, kind=None)
+    y = np.ones((5, 2))
+    for wrong, error, message in [
+        (y[:4], ValueError, "targets: expected shape (5, 2), got (4, 2)"),
+        (y[:, 0], ValueError, "targets: expected 2 dimensions, got shape (5,)"),
+        (y.astype("f4"), TypeError, "targets: expected float64 like the outputs, got float32"),
+        (with_entry(y, np.nan), ValueError, "targets: expected finite numbers, got nan at index"),
+    ]:
+        refused(error, message, make, NET, X, kind="empirical", targets=wrong)
+    softmax = {"likelihood": "categorical", "kind": "empirical"}
+    refused(TypeError, "targets: expected class indices from 0 to 1", make, NET, X, targets=y, **softmax)
+    refused(ValueError, "targets: expected class indices", make, NET, X, targets=np.full(5, 2), **softmax)
+    refused(TypeError, "positional argument", make, NET, X, "gaussian")
+
+
+def test_ntk_arguments():
+    refused(TypeError, "net: expected a fisherfield.Network", ff.ntk, ff.MLP(widths=(3, 1)), X)
+    refused(TypeError, "net: expected a fisherfield.Network", ff.TangentKernel, None, X)
+    refused(TypeError, "net: expected a fisherfield.Network", ff.feature_metric, None, X)
+    for error, message, change in ARRAYS:
+        if change(X) is None:  # as the second inputs it means the first
+            continue
+        refused(error, "X1: ", ff.ntk, NET, change(X))
+        refused(error, "X2: ", ff.ntk, NET, X, change(X))
+        refused(error, message, ff.ntk, NET, X, change(X))
+    refused(TypeError, "X2: expected float64 like weights[0], got float32", ff.ntk, NET, X, X.astype("f4"))
+    refused(ValueError, "X2: expected shape (any, 3), got (5, 4)", ff.ntk, NET, X, np.ones((5, 4)))
+    for wrong in (1, "yes", None):
+        refused(TypeError, "trace: expected True or False, got", ff.ntk, NET, X, trace=wrong)
+    refused(TypeError, "executor: expected a concurrent.futures.ThreadPoolExecutor", ff.ntk, NET, X, executor=4)
+    refused(TypeError, "progress: expected None, True or a callable", ff.ntk, NET, X, progress=5)
+    refused(TypeError, "positional argument", ff.ntk, NET, X, X, True)
+
+
+@pytest.mark.parametrize("call", [ff.ntk, ff.TangentKernel])
+def test_parametrizations(call):
+    rescaled = {"parametrization": "ntk"}
+    refused(ValueError, "parametrization: expected one of 'standard', 'ntk', got 'n", call, NET, X, parametrization="n")
+    refused(ValueError, "weight_var: expected only together with parametrization='ntk'", call, NET, X, weight_var=2.0)
+    refused(ValueError, "bias_var: expected only together with parametrization='ntk'", call, NET, X, bias_var=0.0)
+    refused(ValueError, "weight_var: expected the sigma_w^2 of the NTK", call, NET, X, **rescaled)
+    refused(ValueError, "bias_var: expected the sigma_b^2 of the NTK", call, NET, X, weight_var=2.0, **rescaled)
+    for wrong, error, message in [
+        (0.0, ValueError, "weight_var: expected a number > 0, got 0.0"),
+        ([1.0] * 3, ValueError, "weight_var: expected a number or one number per layer (2), got 3 numbers"),
+        ([1.0, -1.0], ValueError, "weight_var[1]: expected a number > 0, got -1.0"),
+        (np.nan, ValueError, "weight_var: expected a finite number, got nan"),
+        ("2", TypeError, "weight_var: expected a number, got '2'"),
+    ]:
+        refused(error, message, call, NET, X, weight_var=wrong, bias_var=0.1, **rescaled)
+    refused(ValueError, "bias_var: expected a number >= 0", call, NET, X, weight_var=2.0, bias_var=-1.0, **rescaled)
+    without = ff.Network([W1, W2])
+    message = "bias_var: expected 0 or None, for this network has no biases, got 0.5"
+    refused(ValueError, message, call, without, X, weight_var=2.0, bias_var=0.5, **rescaled)
+    for fitting in (None, 0.0, [0.0, 0.0]):
+        call(without, X, weight_var=2.0, bias_var=fitting, **rescaled)
+
+
 def test_executors():
-    for call in (lambda e: ff.Fisher(NET, X, executor=e), lambda e: NET(X, executor=e)):
+    for call in (
+        lambda e: ff.Fisher(NET, X, executor=e),
+        lambda e: ff.feature_metric(NET, X, executor=e),
+        lambda e: ff.TangentKernel(NET, X, executor=e),
+        lambda e: NET(X, executor=e),
+    ):
         refused(TypeError, "executor: expected a concurrent.futures.ThreadPoolExecutor", call, 4)
         with ProcessPoolExecutor(1) as processes:
             refused(TypeError, "share this process's memory", call, processes)
@@ -256,6 +331,17 @@ def test_overflow(dtype):
     for name in names:
         with pytest.raises(ValueError, match="expected finite numbers, got inf or NaN"):
             getattr(ff.Fisher(backward, inputs), name)()
+        with pytest.raises(ValueError, match="expected finite numbers, got inf or NaN"):
+            getattr(ff.Fisher(backward, inputs).layer(1), name.replace("layer_blocks", "dense"))()
+        if name != "layer_blocks":
+            with pytest.raises(ValueError, match="expected finite numbers, got inf or NaN"):
+                getattr(ff.feature_metric(backward, inputs), name)()
+        if name in ("dual", "diagonal", "eigenvalues", "statistics"):
+            several = inputs * np.arange(1, 6, dtype=dtype)[:, None]
+            with pytest.raises(ValueError, match="expected finite numbers, got inf or NaN"):
+                getattr(ff.Fisher(backward, several).centered(), name)()
+    for options in ({}, {"X2": inputs}, {"trace": True}):
+        refused(ValueError, "ntk(): expected finite numbers, got inf or NaN", ff.ntk, backward, inputs, **options)
 
 
 def test_overflow_of_the_second_moment():

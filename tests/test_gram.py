@@ -11,6 +11,8 @@ from fisherfield import gram
 from fisherfield.factors import FactoredJacobian, LayerFactors
 from tolerances import assert_close
 
+ONE, FOUR = ThreadPoolExecutor(1), ThreadPoolExecutor(4)
+
 
 def random_factors(seeds, samples, shapes, dtype="float64", seed=0):
     rng = np.random.default_rng(seed)
@@ -74,6 +76,49 @@ def test_many_blocks(dtype):
         assert_close(gram.gram_matrix(factors, 1.0, tile=tile), expected)
     many_seeds = random_factors(600, 2, [(2, 3, True)], dtype)
     assert_close(gram.gram_matrix(many_seeds, 1.0), naive_gram(many_seeds))
+
+
+def naive_kernel(rows, columns):
+    total = 0
+    for x, y in zip(rows, columns, strict=True):
+        products = np.einsum("rsi,qti->rsqt", x.B.astype(np.float64), y.B.astype(np.float64))
+        total = total + products * (x.A.astype(np.float64) @ y.A.T + x.bias)[:, None]
+    return total.reshape(rows.num_seeds * rows.num_samples, -1)
+
+
+@given(
+    st.tuples(st.integers(1, 5), st.integers(1, 60)),
+    st.tuples(st.integers(1, 5), st.integers(1, 60)),
+    layer_shapes,
+    st.integers(1, 70),
+    st.sampled_from(["float64", "float32"]),
+)
+def test_kernel_matrix(of_rows, of_columns, shapes, tile, dtype):
+    """Between two sets of samples and seeds; its bits follow neither the tile nor the threads."""
+    rows, columns = random_factors(*of_rows, shapes, dtype), random_factors(*of_columns, shapes, dtype, seed=1)
+    result = gram.kernel_matrix(rows, columns, executor=ONE)
+    assert result.dtype == dtype
+    expected = naive_kernel(rows, columns)
+    gradients = [np.sqrt(naive_gram(factors).diagonal().max()) for factors in (rows, columns)]
+    assert_close(result, expected, scale=gradients[0] * gradients[1])
+    for pool in (ONE, FOUR):
+        np.testing.assert_array_equal(gram.kernel_matrix(rows, columns, tile=tile, executor=pool), result)
+    np.testing.assert_array_equal(gram.kernel_matrix(columns, rows, tile=tile), result.T)
+    np.testing.assert_array_equal(gram.kernel_matrix(rows, rows, tile=tile), gram.gram_matrix(rows, 1.0))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_many_blocks_between_two_sets(dtype):
+    """More samples than a block on either side, many seeds on either side, more inputs than a k-block."""
+    shapes = [(515, 3, True), (3, 515, False)]
+    few, many = random_factors(3, 20, shapes, dtype), random_factors(2, 970, shapes, dtype, seed=1)
+    for rows, columns in ((few, many), (many, few)):
+        expected = naive_kernel(rows, columns)
+        for tile in (None, 100, 970):
+            assert_close(gram.kernel_matrix(rows, columns, tile=tile), expected)
+    few, many = random_factors(2, 5, [(2, 3, True)], dtype), random_factors(1000, 2, [(2, 3, True)], dtype)
+    for rows, columns in ((few, many), (many, few)):
+        assert_close(gram.kernel_matrix(rows, columns), naive_kernel(rows, columns))
 
 
 @given(st.integers(1, 80), st.integers(1, 80))

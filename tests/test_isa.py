@@ -11,7 +11,8 @@ from child import HERE, output_of, run_python
 from fisherfield import _cpu, _native
 
 LEVELS = _native.usable_levels()
-# Measured, against the twin: Jacobian, dual, float32, kernel edges; and that no bit depends on how the work is cut.
+# Measured, against the twin: Jacobian, dual, float32, kernel edges, likelihoods, tangent kernel; and that no bit
+# depends on how the work is cut.
 # Theory, against closed forms and double integrals: Gauss rules, moments, pairs, the recursion over depth, data.
 # (test_activations.py itself goes through the levels.)
 SUBSET = {
@@ -20,7 +21,9 @@ SUBSET = {
         "test_float32",
         "test_block_edges_of_the_kernels",
     ),
-    "test_gram.py": ("test_many_blocks",),
+    "test_gram.py": ("test_many_blocks", "test_many_blocks_between_two_sets"),
+    "test_kinds.py": ("test_exact",),
+    "test_metrics.py": ("test_ntk", "test_ntk_parametrisation"),
     "test_threads.py": (
         "test_any_case",
         "test_steps_of_a_residual_block_do_not_depend_on_the_cut",

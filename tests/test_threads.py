@@ -59,6 +59,45 @@ def test_explicit_matrices(dtype):
             np.testing.assert_array_equal(block, expected)
 
 
+def other_metrics(case, pool):
+    """Likelihoods, kinds and metrics beyond the plain Fisher information matrix."""
+    net, X, C = case.net, case.X, case.net.num_outputs
+    drawn = {"likelihood": "poisson", "kind": "monte_carlo", "samples": 3, "seed": 0}
+    metrics = {
+        "bernoulli": ff.Fisher(net, X, likelihood="bernoulli", executor=pool),
+        "monte carlo": ff.Fisher(net, X / 10, executor=pool, **drawn),
+        "empirical": ff.Fisher(net, X, kind="empirical", targets=np.ones((len(X), C), X.dtype), executor=pool),
+        "features": ff.feature_metric(net, X, executor=pool),
+        "kernel": ff.TangentKernel(net, X, executor=pool),
+        "rescaled": ff.TangentKernel(net, X, parametrization="ntk", weight_var=2.0, executor=pool)
+        if not net.has_biases
+        else ff.TangentKernel(net, X, parametrization="ntk", weight_var=2.0, bias_var=0.1, executor=pool),
+    }
+    if C > 1:
+        metrics["softmax"] = ff.Fisher(net, X, likelihood="softmax", executor=pool)
+    metrics["layer"] = metrics["bernoulli"].layer(case.net.depth)
+    metrics["centered"] = metrics["kernel"].centered()  # its seeds are unit vectors: no product with the BLAS
+    return metrics
+
+
+@given(st.data(), st.sampled_from(["float64", "float32"]))
+@settings(max_examples=25)
+def test_any_metric(data, dtype):
+    case = data.draw(cases(dtype=dtype, max_width=40, max_samples=40))
+    begin = data.draw(st.integers(0, len(case.X) - 1))
+    tile = data.draw(st.integers(1, 50))
+    one, many = (other_metrics(case, pool) for pool in (ONE, POOLS[1]))
+    for name, expected in one.items():
+        np.testing.assert_array_equal(many[name].dual(tile=tile), expected.dual(), err_msg=name)
+        np.testing.assert_array_equal(many[name].diagonal(), expected.diagonal(), err_msg=name)
+        assert many[name].trace() == expected.trace(), name
+    np.testing.assert_array_equal(many["kernel"].mean_gradients(), one["kernel"].mean_gradients())
+    for trace in (False, True):
+        whole = ff.ntk(case.net, case.X, trace=trace, executor=ONE)
+        part = ff.ntk(case.net, case.X, case.X[begin:], trace=trace, executor=POOLS[1])
+        np.testing.assert_array_equal(part, whole[:, begin:])
+
+
 @given(st.data(), st.sampled_from(["float64", "float32"]))
 @settings(max_examples=60)
 def test_any_case(data, dtype):

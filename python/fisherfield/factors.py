@@ -19,7 +19,7 @@ from ._native import kernels
 from ._validate import FloatArray
 from .network import Network
 
-__all__ = ["FactoredJacobian", "LayerFactors", "factorize"]
+__all__ = ["FactoredJacobian", "LayerFactors", "bytes_per_sample", "factorize", "require_finite_outputs"]
 
 
 @dataclass(frozen=True)
@@ -166,17 +166,22 @@ def factorize(
         A.append(h)
         slopes.append(slope)
     outputs = net.affine(net.depth - 1, A[-1], executor=executor)
-    if not np.isfinite(outputs).all():
-        t, k = np.argwhere(~np.isfinite(outputs))[0]
-        raise ValueError(
-            f"net(X): expected finite outputs, got {outputs[t, k]} at sample {t}: a pre-activation overflows "
-            f"{net.dtype} or an activation is not finite; scale the inputs or weights down"
-            + (", or use float64" if net.dtype == np.float32 else "")
-        )
+    require_finite_outputs(outputs)
     B = [seeds(outputs)]
     for W, skip in zip(net.weights[:0:-1], net.skips[:0:-1], strict=True):
         B.insert(0, _backward(B[0], W, slopes.pop(), skip, executor))
     return FactoredJacobian(tuple(LayerFactors(a, b, net.has_biases) for a, b in zip(A, B, strict=True)))
+
+
+def require_finite_outputs(outputs: FloatArray) -> None:
+    """Refuse outputs of a network that are not finite."""
+    if not np.isfinite(outputs).all():
+        t, k = np.argwhere(~np.isfinite(outputs))[0]
+        raise ValueError(
+            f"net(X): expected finite outputs, got {outputs[t, k]} at sample {t}: a pre-activation overflows "
+            f"{outputs.dtype} or an activation is not finite; scale the inputs or weights down"
+            + (", or use float64" if outputs.dtype == np.float32 else "")
+        )
 
 
 def _backward(delta: FloatArray, W: FloatArray, slope: FloatArray, skip: bool, executor: Executor | None) -> FloatArray:

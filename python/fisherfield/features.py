@@ -51,6 +51,9 @@ class FeatureMetric(NetworkMetric):
         )
         return LayerFactors(np.empty((samples, 0), W.dtype), out, True)
 
+    def _bytes_per_sample(self, num_seeds: int) -> int:
+        return super()._bytes_per_sample(num_seeds) + num_seeds * sum(self.net.widths[:-1]) * self.dtype.itemsize
+
     def __repr__(self) -> str:
         return (
             f"FeatureMetric({self.kind}, {self.likelihood.name}, P={self.dimension}, T={self.num_samples}, "

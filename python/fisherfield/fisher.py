@@ -61,7 +61,7 @@ class Fisher(NetworkMetric):
         Targets drawn per input, with ``kind="monte_carlo"`` (default 1); the estimate's error falls like
         ``1/sqrt(samples)``. R = samples.
     seed : int, numpy.random.Generator or None
-        Of these draws; they are made once, and kept in ``targets``.
+        Of these draws; they are made at once, and kept in ``targets``.
     targets : array, optional
         Observed targets, with ``kind="empirical"``, in the likelihood's format: (T, C) numbers, or (T,) classes for
         the categorical one. R = 1.

@@ -23,7 +23,7 @@ from . import likelihoods, spectrum
 from ._executor import Progress, check_executor
 from ._memory import require_memory
 from ._validate import FloatArray, as_generator, choice, positive_int, require_finite
-from .factors import FactoredJacobian, LayerFactors, bytes_per_sample, factorize
+from .factors import FactoredJacobian, LayerFactors, bytes_per_sample, factorize, require_finite_outputs
 from .gram import gram_matrix, symmetric_product
 from .network import Network
 from .statistics import FisherStatistics
@@ -123,11 +123,12 @@ class Metric(ABC):
     def dual(self, *, tile: int | None = None, progress: Progress = None) -> FloatArray:
         r"""Return the dual :math:`G^* = B^\top B` with :math:`G = B B^\top`, which shares the nonzero eigenvalues of G.
 
-        .. math:: G^*_{(r,s),(q,t)} = \frac{1}{T} \sum_l
-            (B_l[r, s] \cdot B_l[q, t]) (A_l[s] \cdot A_l[t] + 1)
+        .. math:: G^*_{(r,s),(q,t)} = s\, g_{rs} \cdot g_{qt}
 
-        with the backpropagated seeds B and the layer inputs A (the +1 where the layer has biases). For the Fisher
-        information matrix of the Gaussian likelihood it is the empirical neural tangent kernel over T.
+        with the gradients g of seed and sample, and s = 1/T (1 for the tangent kernel). For the Fisher information
+        matrix :math:`g_{rs} \cdot g_{qt} = \sum_l (B_l[r, s] \cdot B_l[q, t]) (A_l[s] \cdot A_l[t] + 1)` with the
+        backpropagated seeds B and the layer inputs A (the +1 where the layer has biases); for the Gaussian likelihood
+        of unit noise it is the empirical neural tangent kernel over T.
 
         Parameters
         ----------
@@ -155,7 +156,8 @@ class Metric(ABC):
                 f"the {size} x {size} dual matrix",
                 "use fewer samples (or outputs), or float32; diagonal() and trace() do not need it",
             )
-            matrix = self._gram(tile, progress)
+            with np.errstate(over="ignore", invalid="ignore"):
+                matrix = self._gram(tile, progress)
             require_finite(matrix.diagonal(), "dual()")  # bounds every entry, by Cauchy-Schwarz
             matrix.flags.writeable = False
             self._dual = matrix
@@ -203,7 +205,7 @@ class Metric(ABC):
         return float(self._diagonal().sum(dtype=np.float64))
 
     def statistics(self) -> FisherStatistics:
-        r"""Return mean, second moment and maximum over all P eigenvalues (zeros included).
+        r"""Return mean, second moment and maximum over all P eigenvalues (zeros included; C T of the tangent kernel).
 
         The mean comes from gradient norms, the second moment from the Frobenius norm of G or its dual
         (:math:`\mathrm{tr} G^2 = \|G\|_F^2 = \|G^*\|_F^2`), whichever is smaller; only the largest eigenvalues, as many
@@ -224,7 +226,7 @@ class Metric(ABC):
             mean=self.trace() / self._num_eigenvalues,
             second_moment=squares / self._num_eigenvalues,
             maximum=float(top[0]),
-            top_mean=float(np.mean(top, dtype=np.float64)),
+            top_mean=float(top.sum(dtype=np.float64)) / min(self.num_outliers, self._num_eigenvalues),
             num_parameters=self._num_eigenvalues,
             num_samples=self.num_samples,
             num_outputs=self.net.num_outputs,
@@ -239,7 +241,7 @@ class Metric(ABC):
         return total
 
     def jacobian(self) -> FloatArray:
-        r"""Return the gradients written out, shape (T, R, P), unscaled: G = sum_t J_t^T J_t / T.
+        r"""Return the gradients written out, shape (T, R, P), unscaled: :math:`G = s \sum_t J_t^\top J_t`, s = 1/T.
 
         Raises
         ------
@@ -307,18 +309,19 @@ class NetworkMetric(Metric):
         _refuse_foreign("samples", samples, self.kind, "monte_carlo")
         _refuse_foreign("seed", seed, self.kind, "monte_carlo")
         _refuse_foreign("targets", targets, self.kind, "empirical")
+        self._executor = executor
+        self._layers = slice(None)  # of which the metric consists
+        self._whole: NetworkMetric = self  # of which this is a block; it keeps the factors
         if self.kind == "monte_carlo":
             self._num_draws = positive_int(1 if samples is None else samples, "samples")
-            self._rng = as_generator(seed, stream="targets")
+            # taken now: a generator may have moved on by the time the targets are drawn
+            self._entropy = as_generator(seed, stream="targets").integers(2**32, size=8)
         if self.kind == "empirical":
             if targets is None:
                 raise ValueError("targets: expected the observed targets with kind='empirical', got None")
             self._observed = self.likelihood.as_targets(
                 targets, num_samples=len(self.X), num_outputs=net.num_outputs, dtype=net.dtype
             )
-        self._executor = executor
-        self._layers = slice(None)  # of which the metric consists
-        self._whole: NetworkMetric = self  # of which this is a block; it keeps factors and drawn targets
 
     # --- likelihood and kind --------------------------------------------------------------------------------
 
@@ -341,14 +344,27 @@ class NetworkMetric(Metric):
 
     @cached_property
     def _scored_targets(self) -> tuple[Any, ...]:
-        if self.kind == "empirical":
-            return (self._observed,)
-        outputs = self._outputs()
-        return tuple(self.likelihood.sample(outputs, self._rng) for _ in range(self._num_draws))
+        return (self._observed,) if self.kind == "empirical" else self._draw(self._outputs())
+
+    def _draw(self, outputs: FloatArray) -> tuple[Any, ...]:
+        """Targets at these outputs (T, C), one array per draw; the random numbers are always the same."""
+        rng = np.random.default_rng(self._entropy)
+        drawn = tuple(self.likelihood.sample(outputs, rng) for _ in range(self._num_draws))
+        for targets in drawn:
+            if np.shape(targets)[:1] != (len(outputs),):
+                raise ValueError(
+                    f"likelihood {self.likelihood.name}: expected sample() to draw one target per sample "
+                    f"({len(outputs)}), got shape {np.shape(targets)}"
+                )
+        return drawn
+
+    def _targets_at(self, outputs: FloatArray) -> tuple[Any, ...] | None:
+        """Targets at other outputs than f(X): the observed ones, or drawn with the same random numbers."""
+        return self._draw(outputs) if self.kind == "monte_carlo" else self.targets
 
     def output_seeds(self) -> FloatArray:
         """Return S, (R, T, C): square roots of the output Fisher information, or the scores of its estimates."""
-        return self._seeds(self._outputs(), 0)
+        return self._seeds(self._outputs(), self.targets)
 
     def _outputs(self) -> FloatArray:
         """f(X), in batches: no layer is held for all samples."""
@@ -357,26 +373,24 @@ class NetworkMetric(Metric):
             self.net(self.X[begin : begin + step], executor=self._executor)
             for begin in range(0, self.num_samples, step)
         ]
-        return np.concatenate(parts)
+        outputs = np.concatenate(parts)
+        require_finite_outputs(outputs)
+        return outputs
 
-    def _seeds(self, outputs: FloatArray, begin: int) -> FloatArray:
-        """S, (R, t, C), at the outputs of samples begin, begin + 1, ..."""
-        if self.kind == "exact":
-            seeds = self.likelihood.seeds(outputs)
-        else:
-            end = begin + len(outputs)
-            seeds = likelihoods.score_seeds(
-                self.likelihood, outputs, [drawn[begin:end] for drawn in self._whole._scored_targets]
-            )
-        return self._checked(seeds, outputs)
+    def _seeds(self, outputs: FloatArray, targets: tuple[Any, ...] | None) -> FloatArray:
+        """S, (R, t, C), at the outputs (t, C) of some samples, with their targets if the kind has any."""
+        if targets is None:
+            return self._checked(self.likelihood.seeds(outputs), outputs)
+        return self._checked(likelihoods.score_seeds(self.likelihood, outputs, targets), outputs)
 
     def _checked(self, seeds: FloatArray, outputs: FloatArray) -> FloatArray:
         """Seeds as the kernels take them, also those of likelihoods that are not ours."""
         expected = (self.num_seeds, *outputs.shape)
-        if np.shape(seeds) != expected or seeds.dtype != outputs.dtype:
+        seeds = np.asarray(seeds)
+        if seeds.shape != expected or seeds.dtype != outputs.dtype:
             raise ValueError(
                 f"likelihood {self.likelihood.name}: expected seeds or scores of shape {expected} and dtype "
-                f"{outputs.dtype} in all, got shape {np.shape(seeds)} and dtype {np.asarray(seeds).dtype}"
+                f"{outputs.dtype} in all, got shape {seeds.shape} and dtype {seeds.dtype}"
             )
         if not np.isfinite(seeds).all():
             r, t, k = (int(i) for i in np.argwhere(~np.isfinite(seeds))[0])
@@ -433,19 +447,30 @@ class NetworkMetric(Metric):
 
     @property
     def _factor_bytes(self) -> int:
-        return bytes_per_sample(self.net, self.num_seeds) * self.num_samples
+        return self._bytes_per_sample(self.num_seeds) * self.num_samples
+
+    def _bytes_per_sample(self, num_seeds: int) -> int:
+        """Memory that making the factors of one sample takes."""
+        return bytes_per_sample(self.net, num_seeds)
 
     def _block_of(self, factors: FactoredJacobian) -> FactoredJacobian:
         return FactoredJacobian(factors.layers[self._layers])
 
     def _factorize(self, begin: int, end: int, seeds: FloatArray | None = None) -> FactoredJacobian:
         """Factors of samples [begin, end), of all layers; ``seeds`` (R, T, C) instead of the likelihood's."""
-        factors = factorize(
-            self.net,
-            self.X[begin:end],
-            lambda outputs: self._seeds(outputs, begin) if seeds is None else np.ascontiguousarray(seeds[:, begin:end]),
-            self._executor,
-        )
+
+        def seeds_at(outputs: FloatArray) -> FloatArray:
+            if seeds is not None:
+                return np.ascontiguousarray(seeds[:, begin:end])
+            targets = self.targets
+            return self._seeds(outputs, targets and tuple(drawn[begin:end] for drawn in targets))
+
+        try:
+            factors = factorize(self.net, self.X[begin:end], seeds_at, self._executor)
+        except ValueError as error:
+            if begin > 0:
+                error.add_note(f"Samples are counted from sample {begin} of X, where a batch begins.")
+            raise
         return FactoredJacobian(tuple(self._represent(l, layer) for l, layer in enumerate(factors)))
 
     def _batches(self, bytes_per_sample: int, seeds: FloatArray | None = None) -> Iterator[FactoredJacobian]:
@@ -459,7 +484,7 @@ class NetworkMetric(Metric):
 
     def _factor_batches(self, seeds: FloatArray | None = None) -> Iterator[FactoredJacobian]:
         num_seeds = self.num_seeds if seeds is None else len(seeds)
-        return self._batches(bytes_per_sample(self.net, num_seeds), seeds)
+        return self._batches(self._bytes_per_sample(num_seeds), seeds)
 
     # --- answers --------------------------------------------------------------------------------------------
 
@@ -490,12 +515,23 @@ class NetworkMetric(Metric):
         In a wide network that is not centred they span the eigenspace of the C largest eigenvalues for the Gaussian
         likelihood (Karakida, Akaho, Amari 2021, Theorem 3.2). One matrix product per layer and output.
         """
-        total = self._summed_gradients(likelihoods.Gaussian().seeds(self._outputs()))
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = self._summed_gradients(self._unit_seeds())
         require_finite(total, "mean_gradients()")
         return total
 
+    def _unit_seeds(self) -> FloatArray:
+        """The unit vectors of output space, (C, T, C)."""
+        C = self.net.num_outputs
+        return np.repeat(np.eye(C, dtype=self.dtype)[:, None], self.num_samples, axis=1)
+
     def _summed_gradients(self, seeds: FloatArray) -> FloatArray:
         r"""``(1/T) sum_t seeds[r, t] . grad f(x_t)``, (R, P)."""
+        require_memory(
+            2 * len(seeds) * self.dimension * self.dtype.itemsize,
+            f"the mean gradients of shape {(len(seeds), self.dimension)} (and one batch's part of them)",
+            "ask layer by layer: layer(l)",
+        )
         total = np.zeros((len(seeds), self.dimension), self.dtype)
         for factors in self._factor_batches(seeds):
             total += factors.summed_gradients(1.0 / self.num_samples, self._executor)
@@ -508,7 +544,8 @@ class NetworkMetric(Metric):
         every gradient, and with it the outliers from the spectrum (Karakida, Akaho, Amari 2021, Eq. 22; 2019,
         arXiv:1906.02926): for the Gaussian likelihood :math:`G^*` becomes
         :math:`(I_C \otimes P)\, G^* (I_C \otimes P)` with :math:`P = I - 1 1^\top / T`. Other likelihoods are
-        evaluated at the mean-subtracted outputs.
+        evaluated at the mean-subtracted outputs, and their Monte-Carlo targets are drawn there, from the same random
+        numbers.
         """
         return Centered(self)
 
@@ -520,15 +557,15 @@ def _refuse_foreign(name: str, value: Any, kind: str, owner: str) -> None:
 
 
 class Centered(Metric):
-    r"""The metric of a mean-subtracted network; made by :meth:`Metric.centered`.
+    r"""The metric of a mean-subtracted network; made by :meth:`NetworkMetric.centered`.
 
     .. math:: G = s \sum_t (J_t - \bar J)^\top S_t S_t^\top (J_t - \bar J), \qquad
         \bar J = \frac{1}{T} \sum_t J_t,
 
     with the likelihood's seeds :math:`S_t` at the mean-subtracted outputs. The differences are taken of whole matrices:
     entries carry the rounding of the original ones, and what vanishes exactly (the gradient with respect to the biases
-    of the output, say) is left as about ``eps`` times those. Products with the seeds go through the BLAS, whose last
-    bits may follow its own threads.
+    of the output, say) is left as about ``eps`` times those, of either sign. Products with the seeds go through the
+    BLAS, whose last bits may follow its own threads.
 
     Attributes
     ----------
@@ -571,37 +608,56 @@ class Centered(Metric):
         """Return S at the mean-subtracted outputs, (R, T, C)."""
         return self._output_seeds
 
-    @cached_property
-    def _output_seeds(self) -> FloatArray:
-        outputs = self.original._outputs()
-        outputs -= outputs.mean(axis=0, dtype=np.float64).astype(outputs.dtype)
-        return self.original._seeds(outputs, 0)
+    @property
+    def targets(self) -> tuple[Any, ...] | None:
+        """The targets of the scores: drawn at the mean-subtracted outputs, or observed; None for the exact kind."""
+        return self._scored_targets
 
     @cached_property
-    def _identity_seeds(self) -> FloatArray:
-        """The unit vectors of output space, (C, T, C)."""
-        return likelihoods.Gaussian().seeds(np.empty((self.num_samples, self.net.num_outputs), self.dtype))
+    def _outputs(self) -> FloatArray:
+        outputs = self.original._outputs()
+        outputs -= outputs.mean(axis=0, dtype=np.float64).astype(outputs.dtype)
+        return outputs
+
+    @cached_property
+    def _scored_targets(self) -> tuple[Any, ...] | None:
+        return self.original._targets_at(self._outputs)
+
+    @cached_property
+    def _output_seeds(self) -> FloatArray:
+        return self.original._seeds(self._outputs, self._scored_targets)
+
+    @cached_property
+    def _unit_seeds(self) -> FloatArray:
+        return self.original._unit_seeds()
 
     @property
     def _gram_bytes(self) -> int:
         size = self.net.num_outputs * self.num_samples
-        return 2 * size**2 * self.dtype.itemsize + bytes_per_sample(self.net, self.net.num_outputs) * self.num_samples
+        per_sample = self.original._bytes_per_sample(self.net.num_outputs)
+        return 3 * size**2 * self.dtype.itemsize + per_sample * self.num_samples
 
     def _gram(self, tile: int | None, progress: Progress) -> FloatArray:
-        C, T = self.net.num_outputs, self.num_samples
-        factors = self.original._block_of(self.original._factorize(0, T, self._identity_seeds))
-        kernel = gram_matrix(factors, self._scale, tile=tile, executor=self._executor, progress=progress)
-        blocks = kernel.reshape(C, T, C, T)
-        for k in range(C):
-            _center(blocks[k])
-        if not np.array_equal(self._output_seeds, self._identity_seeds):
-            kernel = _sandwich(kernel, self._output_seeds)
-        symmetric: FloatArray = 0.5 * (kernel + kernel.T)  # to the last bit
+        kernel = self._output_kernel(tile, progress)
+        if not np.array_equal(self._output_seeds, self._unit_seeds):
+            columns = np.ascontiguousarray(_times_seeds(self._output_seeds, kernel).T)
+            kernel = _times_seeds(self._output_seeds, columns)
+        symmetric = kernel + kernel.T  # to the last bit
+        symmetric *= 0.5
         return symmetric
+
+    def _output_kernel(self, tile: int | None, progress: Progress) -> FloatArray:
+        """The products of all outputs' gradients less their means, (C T, C T)."""
+        C, T = self.net.num_outputs, self.num_samples
+        factors = self.original._block_of(self.original._factorize(0, T, self._unit_seeds))
+        kernel = gram_matrix(factors, self._scale, tile=tile, executor=self._executor, progress=progress)
+        for rows in kernel.reshape(C, T, C, T):
+            _center(rows)
+        return kernel
 
     @cached_property
     def _mean_gradients(self) -> FloatArray:
-        return self.original._summed_gradients(self._identity_seeds)
+        return self.original._summed_gradients(self._unit_seeds)
 
     def _diagonal(self) -> FloatArray:
         # sum_r (S_r . (J_t - mean))^2 multiplied out, with Q_t = S_t S_t^T; a mean over samples of each term
@@ -617,7 +673,7 @@ class Centered(Metric):
     def _jacobians(self) -> Iterator[FloatArray]:
         begin = 0
         step = (self.num_seeds + self.net.num_outputs) * self.dimension * self.dtype.itemsize
-        for factors in self.original._batches(step, self._identity_seeds):
+        for factors in self.original._batches(step, self._unit_seeds):
             gradients = factors.jacobian() - self._mean_gradients
             seeds = self._output_seeds[:, begin : begin + len(gradients)]
             yield np.matmul(seeds.transpose(1, 0, 2), gradients)
@@ -633,11 +689,9 @@ def _center(block: FloatArray) -> None:
     block -= block.mean(axis=2, keepdims=True, dtype=np.float64).astype(block.dtype)
 
 
-def _sandwich(kernel: FloatArray, seeds: FloatArray) -> FloatArray:
-    """``S^T kernel S`` for kernel (C T, C T) and the block-diagonal S of seeds (R, T, C): (R T, R T)."""
+def _times_seeds(seeds: FloatArray, matrix: FloatArray) -> FloatArray:
+    """``S^T matrix`` for the block-diagonal S of seeds (R, T, C): rows (C T) to (R T), both output-major."""
     num_seeds, samples, num_outputs = seeds.shape
     S = np.ascontiguousarray(seeds.transpose(1, 0, 2))  # (T, R, C)
-    rows = np.matmul(S, kernel.reshape(num_outputs, samples, -1).transpose(1, 0, 2))  # (T, R, C T)
-    columns = rows.reshape(samples * num_seeds, num_outputs, samples).transpose(2, 1, 0)  # (T, C, T R)
-    product = np.matmul(S, columns).reshape(samples, num_seeds, samples, num_seeds)  # (t, q, s, r)
-    return np.ascontiguousarray(product.transpose(3, 2, 1, 0)).reshape(num_seeds * samples, -1)
+    products: FloatArray = np.matmul(S, matrix.reshape(num_outputs, samples, -1).transpose(1, 0, 2))
+    return products.transpose(1, 0, 2).reshape(num_seeds * samples, -1)

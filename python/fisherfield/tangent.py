@@ -10,7 +10,7 @@ import numpy as np
 
 from ._executor import Progress, check_executor
 from ._memory import require_memory
-from ._validate import FloatArray, choice, require_finite
+from ._validate import FloatArray, boolean, choice, require_finite
 from .architecture import variance_per_layer
 from .factors import FactoredJacobian, LayerFactors
 from .gram import gram_matrix, kernel_matrix
@@ -29,6 +29,8 @@ class TangentKernel(NetworkMetric):
 
     not divided by T: in the standard parametrisation it is T times the dual of the Fisher information matrix of the
     Gaussian likelihood. ``dual()`` is :math:`\Theta`, and the moments of ``statistics()`` run over its C T eigenvalues.
+    ``shape``, ``diagonal()`` and ``dense()`` are those of :math:`\sum_t \sum_k \nabla f_k(x_t) \nabla f_k(x_t)^\top`,
+    in the space of the parameters on which the outputs depend: without the biases of layers whose ``bias_var`` is 0.
 
     Parameters
     ----------
@@ -94,6 +96,9 @@ class TangentKernel(NetworkMetric):
             return LayerFactors(weight_scale * layer.A, layer.B, False)
         return LayerFactors(weight_scale / bias_scale * layer.A, bias_scale * layer.B, True)
 
+    def _bytes_per_sample(self, num_seeds: int) -> int:
+        return super()._bytes_per_sample(num_seeds) * (1 if self._variances is None else 2)  # scaled copies
+
     def __repr__(self) -> str:
         return (
             f"TangentKernel({self.parametrization}, T={self.num_samples}, C={self.net.num_outputs}, dtype={self.dtype})"
@@ -121,11 +126,11 @@ def _variances(
             "sampled from an architecture, got None"
         )
     weights = arch.weight_vars if weight_var is None and arch is not None else weight_var
-    biases = 0.0 if not net.has_biases else arch.bias_vars if bias_var is None and arch is not None else bias_var
-    return (
-        variance_per_layer(weights, "weight_var", net.depth, strict=True),
-        variance_per_layer(biases, "bias_var", net.depth, strict=False),
-    )
+    biases = arch.bias_vars if bias_var is None and arch is not None else 0.0 if bias_var is None else bias_var
+    bias_vars = variance_per_layer(biases, "bias_var", net.depth, strict=False)
+    if any(bias_vars) and not net.has_biases:
+        raise ValueError(f"bias_var: expected 0 or None, for this network has no biases, got {bias_var!r}")
+    return variance_per_layer(weights, "weight_var", net.depth, strict=True), bias_vars
 
 
 def ntk(
@@ -179,6 +184,7 @@ def ntk(
     """
     options: dict[str, Any] = {"parametrization": parametrization, "weight_var": weight_var, "bias_var": bias_var}
     check_executor(executor)
+    boolean(trace, "trace")
     if not isinstance(net, Network):
         raise TypeError(f"net: expected a fisherfield.Network (for instance arch.sample(seed=0)), got {net!r}")
     rows = TangentKernel(net, net.check_inputs(X1, "X1"), executor=executor, **options)
