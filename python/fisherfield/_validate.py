@@ -18,6 +18,7 @@ __all__ = [
     "FloatArray",
     "as_dtype",
     "as_float_array",
+    "as_floats",
     "as_generator",
     "as_momentum",
     "as_sequence",
@@ -42,17 +43,9 @@ def as_dtype(dtype: npt.DTypeLike, name: str = "dtype") -> np.dtype[Any]:
     return resolved
 
 
-def as_float_array(value: Any, name: str, *, ndim: int, shape: Sequence[int | None] | None = None) -> FloatArray:
-    """Return ``value`` as a C-contiguous float32 or float64 array with finite entries and no empty axis.
-
-    Lists of numbers become float64; an array of another dtype is refused rather than cast.
-    """
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: expected {ndim} dimensions, got rows of different lengths") from error
-    if np.ma.is_masked(value):
-        raise ValueError(f"{name}: expected numbers only, got masked entries; fill or remove them")
+def as_floats(value: Any, name: str) -> FloatArray:
+    """Return ``value`` as a float32 or float64 array; lists of integers become float64, other dtypes are refused."""
+    array = np.asarray(value)
     if not hasattr(value, "dtype") and array.dtype.kind in "iu":
         array = array.astype(np.float64)
     if array.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
@@ -60,6 +53,20 @@ def as_float_array(value: Any, name: str, *, ndim: int, shape: Sequence[int | No
             f"{name}: expected a float32 or float64 array, got dtype {array.dtype}; "
             f"convert it explicitly, for instance {name}.astype('float64')"
         )
+    return array
+
+
+def as_float_array(value: Any, name: str, *, ndim: int, shape: Sequence[int | None] | None = None) -> FloatArray:
+    """Return ``value`` as a C-contiguous float32 or float64 array with finite entries and no empty axis.
+
+    Lists of numbers become float64; an array of another dtype is refused rather than cast.
+    """
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name}: expected numbers only, got masked entries; fill or remove them")
+    try:
+        array = as_floats(value, name)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected {ndim} dimensions, got rows of different lengths") from error
     if array.ndim != ndim:
         raise ValueError(f"{name}: expected {ndim} dimension{'s' * (ndim != 1)}, got shape {array.shape}")
     if shape is not None and any(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._native import kernels
-from ._validate import FloatArray, as_sequence, number, positive_int
+from ._validate import FloatArray, as_floats, as_sequence, number, positive_int
 
 __all__ = ["Activation", "available", "custom", "elu", "get", "leaky_relu"]
 
@@ -126,7 +126,9 @@ class Activation:
         ValueError
             If ``order`` is not 0, 1 or 2, or a custom callable returns an array of another shape or dtype.
         """
-        array = _as_floats(u, "u")
+        array = as_floats(u, "u")
+        if not array.flags.c_contiguous:  # ascontiguousarray would turn shape () into (1,)
+            array = np.ascontiguousarray(array)
         if positive_int(order, "order", minimum=0) > 2:
             raise ValueError(f"order: expected 0, 1 or 2, got {order}")
         if self.functions:
@@ -141,19 +143,6 @@ class Activation:
         if self.parameter is None:
             return f"Activation({self.name!r})"
         return f"Activation({self.name!r}, {_PARAMETERS[self.name][0]}={self.parameter!r})"
-
-
-def _as_floats(value: npt.ArrayLike, name: str) -> FloatArray:
-    array = np.asarray(value)
-    if not hasattr(value, "dtype") and array.dtype.kind in "iu":
-        array = array.astype(np.float64)
-    if array.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(
-            f"{name}: expected a float32 or float64 array, got dtype {array.dtype}; "
-            f"convert it explicitly, for instance {name}.astype('float64')"
-        )
-    # ascontiguousarray would turn shape () into (1,)
-    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
 
 
 def available() -> tuple[str, ...]:
