@@ -580,7 +580,7 @@ class Centered(Metric):
     @cached_property
     def _identity_seeds(self) -> FloatArray:
         """The unit vectors of output space, (C, T, C)."""
-        return likelihoods.Gaussian().seeds(np.empty((self.num_samples, self.net.num_outputs), self.dtype))
+        return likelihoods.Gaussian().seeds(np.zeros((self.num_samples, self.net.num_outputs), self.dtype))
 
     @property
     def _gram_bytes(self) -> int:
