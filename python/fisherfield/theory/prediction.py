@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -20,7 +20,7 @@ from fisherfield.architecture import MLP
 from fisherfield.statistics import FisherStatistics, critical_learning_rate
 
 from .blocks import Block, DenseBlock, EquicorrelatedBlock, require_square
-from .bulk import BulkLaw, OrderTables, bulk_law
+from .bulk import BulkLaw, bulk_law
 from .gaussian import DEFAULT_TOL, check_tol, warn_unconverged
 from .metric import LayerSum, PredictedMetric
 from .outputs import Betas, IdentityOutputs, Outputs, SampledOutputs, float64
@@ -517,13 +517,13 @@ class MeanField:
     def _bulk_law(self, mean_subtracted: bool) -> BulkLaw | None:
         """The law, or None where it is not derived; kept."""
         if mean_subtracted not in self._bulk_laws:
-            order = self._order_tables_of_bulk(mean_subtracted)
-            self._bulk_laws[mean_subtracted] = order and bulk_law(
-                self.arch, order, self.num_samples, mean_subtracted=mean_subtracted
+            order = self._order_of_bulk(mean_subtracted)
+            self._bulk_laws[mean_subtracted] = (
+                None if order is None else bulk_law(self.arch, order, self.num_samples, mean_subtracted=mean_subtracted)
             )
         return self._bulk_laws[mean_subtracted]
 
-    def _order_tables_of_bulk(self, mean_subtracted: bool) -> OrderTables | None:
+    def _order_of_bulk(self, mean_subtracted: bool) -> OrderParameters | None:
         """Order parameters without rounding below 0, or None where the law of the bulk is not derived."""
         plain = not self.arch.residual and self.arch.init == "gaussian"
         if not (plain and self.is_unit_gaussian and isinstance(self.inputs, InputStatistics)):
@@ -535,7 +535,7 @@ class MeanField:
         if correlation.min() < -_ROUNDING or correlation.max() > 1 - _ROUNDING:
             return None
         q_st, qhat_st, qtilde_st = (np.maximum(t, 0.0) for t in (order.q_st, order.qhat_st, order.qtilde_st))
-        return OrderTables(order.q, q_st, order.qhat, qhat_st, order.qtilde, qtilde_st)
+        return replace(order, q_st=q_st, qhat_st=qhat_st, qtilde_st=qtilde_st)
 
     def layer(self, l: int) -> PredictedMetric:
         """Return the prediction for the diagonal block of layer l = 1, ..., L of the Fisher information matrix."""
