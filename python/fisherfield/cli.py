@@ -29,8 +29,12 @@ _PICTURE = "fisherfield-spectrum.png"
 _HIDDEN = (1000, 1000)  # the widths of Figure 1 of Karakida, Akaho, Amari (2019), which has one output
 _OUTPUTS = {"categorical": 10, "heteroscedastic": 2}
 _GAUSSIAN_DIMENSION = 1000
-_CENTERED = "note: kappa_2 = 0, a centred network: fluctuations outside the theory decide the maximum."
-_SUBTRACTED = "note: mean subtraction leaves no outlier; fluctuations outside the theory widen the bulk to its maximum."
+_CENTERED = "note: kappa_2 = 0, a centred network without outlier: the maximum is the edge of the bulk."
+_SUBTRACTED = "note: mean subtraction leaves no outlier: the maximum is the edge of the bulk."
+_BULK = (
+    "The column refined has this edge, from the law of the bulk; the leading order (theory) leaves fluctuations out."
+)
+_NO_BULK = "No law of the bulk is known here; both columns leave out the fluctuations that widen it."
 _MATRICES = {
     "parameters": "F, the Fisher information matrix",
     "ntk": "Theta, the tangent kernel in NTK parametrisation",
@@ -462,9 +466,10 @@ def _legend(found: SpectrumComparison, momentum: float) -> str:
 
 def _notes(theory: MeanField, prediction: PredictedMetric) -> list[str]:
     """What the numbers do not say by themselves."""
-    if prediction.is_mean_subtracted:
-        return [_SUBTRACTED]
-    return [_CENTERED] if theory.is_centered else []
+    if not (prediction.is_mean_subtracted or theory.is_centered):
+        return []
+    note = _SUBTRACTED if prediction.is_mean_subtracted else _CENTERED
+    return [note, _NO_BULK if prediction.bulk is None else _BULK]
 
 
 def _spectrum(options: argparse.Namespace) -> Answer:
@@ -548,6 +553,7 @@ def _theory(options: argparse.Namespace) -> Answer:
     record = {
         "statistics": prediction.statistics,
         "refined_statistics": prediction.refined_statistics,
+        "bulk": prediction.bulk,
         "outliers": prediction.outliers(),
         "maximum_bounds": prediction.maximum_bounds,
         "betas": prediction.betas,

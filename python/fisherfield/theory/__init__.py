@@ -1,5 +1,6 @@
 """Mean-field theory: what a random, wide network's Fisher information matrix looks like."""
 
+from .bulk import BulkLaw
 from .gaussian import Moments, PairMoments, QuadratureWarning, gauss_hermite, moments, pair_moments
 from .metric import LayerSum, PredictedMetric
 from .outputs import Betas
@@ -13,6 +14,7 @@ from .prediction import (
 
 __all__ = [
     "Betas",
+    "BulkLaw",
     "InputStatistics",
     "LayerSum",
     "MeanField",

@@ -15,6 +15,7 @@ from fisherfield._validate import positive_int
 from fisherfield.statistics import FisherStatistics
 
 from .blocks import Block
+from .bulk import BulkLaw
 from .outputs import Betas, Outputs, float64
 
 __all__ = ["LayerSum", "PredictedMetric"]
@@ -82,6 +83,8 @@ class PredictedMetric:
         L.
     counts : callable
         From some layers (a slice) to the number of eigenvalues over which moments run, to leading order and exactly.
+    bulk_law : callable or None
+        From whether the mean is subtracted to the law of :attr:`bulk`; None for metrics that have none.
     only_layer : int or None
         The layer of which this is the block.
     is_mean_subtracted : bool
@@ -92,6 +95,7 @@ class PredictedMetric:
     refined: LayerSum
     depth: int
     counts: Callable[[slice], tuple[float, int]]
+    bulk_law: Callable[[bool], BulkLaw | None] | None = None
     only_layer: int | None = None
     is_mean_subtracted: bool = False
 
@@ -112,8 +116,17 @@ class PredictedMetric:
 
         One output's block K becomes :math:`P K P` with :math:`P = I - 1 1^\top / T` (Karakida, Akaho, Amari
         2021, Eq. 22): the outliers go, and what is left is, at leading order, T - 1 equal eigenvalues
-        :math:`\alpha M (\kappa_1 - \kappa_2) / T` per output. The largest eigenvalue of a finite network
-        lies above them by the fluctuations of order :math:`\sqrt{T/M}` relative to them.
+        :math:`\alpha M (\kappa_1 - \kappa_2) / T` per output. In a finite network they spread, by an order
+        :math:`\sqrt{T/M}` relative to them; :attr:`bulk` is their law, and where it applies ``refined_statistics``
+        has its second moment, maximum and top mean.
+
+        Examples
+        --------
+        >>> import fisherfield as ff
+        >>> arch = ff.MLP(widths=(1000, 1000, 1000, 1), activation="linear", weight_var=1.0, bias_var=0.1)
+        >>> centered = ff.mean_field(arch, 100).centered()
+        >>> round(centered.statistics.maximum, 2), round(centered.refined_statistics.maximum, 2)
+        (30.0, 58.96)
         """
         return replace(self, is_mean_subtracted=True)
 
@@ -166,7 +179,45 @@ class PredictedMetric:
     @cached_property
     def refined_statistics(self) -> FisherStatistics:
         """Statistics with the exact counts; see :attr:`fisherfield.MeanField.refined_statistics`."""
-        return self._statistics(self._refined_block, self.counts(self.layers)[1])
+        count = self.counts(self.layers)[1]
+        found, law = self._statistics(self._refined_block, count), self.bulk
+        if law is None:
+            return found
+        spread = law.num_eigenvalues * (law.second_moment - law.mean**2)
+        # the bias parameters of an odd network keep an outlier, which many samples lift above the bulk
+        return replace(
+            found,
+            second_moment=found.second_moment + spread / count,
+            maximum=max(found.maximum, law.maximum),
+            top_mean=max(found.top_mean, law.top_mean),
+        )
+
+    @property
+    def bulk(self) -> BulkLaw | None:
+        r"""Law of the bulk of a Fisher information matrix without outliers, at finite T / M; None where not derived.
+
+        It is there after mean subtraction, and for networks with :math:`\kappa_2 = 0`: for the unit Gaussian likelihood
+        and all layers of a plain network with Gaussian weights, at unit Gaussian inputs or an ``InputStatistics``,
+        where no layer's pre-activations are negatively or fully correlated.
+
+        The leading order has n C equal eigenvalues there. The law of their spread is not in the papers: it is derived
+        in ``fisherfield.theory.bulk``, for gradients independent of the activations, T of the order of the widths and
+        C small against them. Checked against means over 10 sampled networks (L = 3, C = 1 and 5, equal widths of 300 to
+        1000, T of 50 to 200): maximum and top mean err by up to 5 % for tanh and linear and 8 % for relu, where they
+        come out too low; the second moment relative to the squared mean by 2 % from width 600 on, and is up to 4 %
+        too low at width 300. Deeper relu networks of width 300 with C = 5 are off by 11 %.
+
+        Examples
+        --------
+        >>> import fisherfield as ff
+        >>> arch = ff.MLP(widths=(1000, 1000, 1000, 5), activation="tanh", weight_var=3.0, bias_var=0.64)
+        >>> law = ff.mean_field(arch, 100).centered().bulk
+        >>> law.num_eigenvalues, round(law.mean, 2), round(law.edge, 2), round(law.maximum, 2)
+        (495, 16.75, 25.76, 27.31)
+        """
+        if self.bulk_law is None or self.only_layer is not None:
+            return None
+        return self.bulk_law(self.is_mean_subtracted)
 
     def _statistics(self, block: Block, count: float) -> FisherStatistics:
         outputs = self._outputs
@@ -191,7 +242,8 @@ class PredictedMetric:
 
         For the categorical likelihood they are the C - 1 largest eigenvalues of
         :math:`\frac{\alpha M}{T} Q^{1/2} (I_C \otimes K) Q^{1/2}`. (Only C - 1, not C, leave the bulk:
-        :math:`Q_t 1 = 0`.) With several draws of the outputs they are averaged one by one.
+        :math:`Q_t 1 = 0`.) With several draws of the outputs they are averaged one by one. They are those of
+        :meth:`dual`, also where nothing leaves the bulk and :attr:`bulk` has the maximum.
         """
         return self._outliers(self._refined_block if refined else self._leading_block)
 

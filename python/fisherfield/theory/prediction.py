@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -20,6 +20,7 @@ from fisherfield.architecture import MLP
 from fisherfield.statistics import FisherStatistics, critical_learning_rate
 
 from .blocks import Block, DenseBlock, EquicorrelatedBlock, require_square
+from .bulk import BulkLaw, bulk_law
 from .gaussian import DEFAULT_TOL, check_tol, warn_unconverged
 from .metric import LayerSum, PredictedMetric
 from .outputs import Betas, IdentityOutputs, Outputs, SampledOutputs, float64
@@ -32,6 +33,8 @@ Array = npt.NDArray[np.float64]
 _TILE = 96
 # kappa_2 / kappa_1 up to which a network counts as centred: far above rounding, far below any fluctuation.
 _CENTERED = 1e-10
+# Relative to a variance, what of a covariance is rounding.
+_ROUNDING = 1e-12
 # Draws of the outputs from the limiting Gaussian process, over which predictions are averaged.
 _DRAWS = 10
 
@@ -497,7 +500,42 @@ class MeanField:
             return sum(weights[layers]), sum(sizes[layers])
 
         refined = LayerSum(width, ones if arch.has_biases else none)
-        return PredictedMetric(self, LayerSum(width, none), refined, arch.depth, counts)
+        return PredictedMetric(self, LayerSum(width, none), refined, arch.depth, counts, self._bulk_law)
+
+    @property
+    def bulk(self) -> BulkLaw | None:
+        """Law of the bulk of a centred network, None for others; see :attr:`PredictedMetric.bulk`.
+
+        ``centered().bulk`` is that of the mean-subtracted network.
+        """
+        return self._parameters.bulk
+
+    @cached_property
+    def _bulk_laws(self) -> dict[bool, BulkLaw | None]:
+        return {}
+
+    def _bulk_law(self, mean_subtracted: bool) -> BulkLaw | None:
+        """The law, or None where it is not derived; kept."""
+        if mean_subtracted not in self._bulk_laws:
+            order = self._order_of_bulk(mean_subtracted)
+            self._bulk_laws[mean_subtracted] = (
+                None if order is None else bulk_law(self.arch, order, self.num_samples, mean_subtracted=mean_subtracted)
+            )
+        return self._bulk_laws[mean_subtracted]
+
+    def _order_of_bulk(self, mean_subtracted: bool) -> OrderParameters | None:
+        """Order parameters without rounding below 0, or None where the law of the bulk is not derived."""
+        plain = not self.arch.residual and self.arch.init == "gaussian"
+        if not (plain and self.is_unit_gaussian and isinstance(self.inputs, InputStatistics)):
+            return None
+        if self.num_samples == 1 or not (mean_subtracted or self.is_centered):
+            return None
+        order = self.order_parameters
+        correlation = order.q_st / order.q
+        if correlation.min() < -_ROUNDING or correlation.max() > 1 - _ROUNDING:
+            return None
+        q_st, qhat_st, qtilde_st = (np.maximum(t, 0.0) for t in (order.q_st, order.qhat_st, order.qtilde_st))
+        return replace(order, q_st=q_st, qhat_st=qhat_st, qtilde_st=qtilde_st)
 
     def layer(self, l: int) -> PredictedMetric:
         """Return the prediction for the diagonal block of layer l = 1, ..., L of the Fisher information matrix."""
@@ -635,8 +673,8 @@ class MeanField:
     def is_centered(self) -> bool:
         """Whether kappa_2 vanishes: odd activations, no bias variance, uncorrelated inputs.
 
-        The predicted maximum then is of the order of the bulk, and fluctuations, which the theory leaves out,
-        decide it.
+        Nothing then leaves the bulk, and the maximum is its edge: fluctuations, which the leading order of
+        :attr:`statistics` leaves out, decide it; :attr:`refined_statistics` has them where :attr:`bulk` is known.
         """
         return abs(self.kappa2) <= _CENTERED * self.kappa1
 
@@ -663,7 +701,7 @@ class MeanField:
         above it by O(sqrt(M)).
 
         The formula for the maximum needs a network that is not centred: where kappa_2 = 0 (odd activations
-        without biases; see :attr:`is_centered`) the true maximum is decided by fluctuations. Negative
+        without biases; see :attr:`is_centered`) fluctuations decide the maximum; see :attr:`bulk`. Negative
         overlaps (kappa_2 < 0) make
         :math:`\alpha M (\kappa_1 - \kappa_2) / T` the maximum.
         """
@@ -676,7 +714,9 @@ class MeanField:
         Adds to :attr:`statistics` what finite widths are known to change: the bias parameters,
         :math:`\mathrm{tr} F = C \sum_l \tilde q^l (M_{l-1} \hat q^{l-1} + 1)` and the same +1 in every entry
         of the dual (without biases, nothing), and moments over the true number of parameters P, output layer
-        and biases included. What remains are fluctuations, of relative order :math:`1/\sqrt{M}` for a single
+        and biases included. Without outliers, in centred and mean-subtracted networks, second moment,
+        maximum and ``top_mean`` are those of the law of the :attr:`bulk` where it is known.
+        What remains are fluctuations, of relative order :math:`1/\sqrt{M}` for a single
         network, and deviations of the average over networks, of relative order 1/M; only the average of
         ``maximum`` for C > 1 deviates by :math:`1/\sqrt{M}`: compare ``top_mean``.
         """
