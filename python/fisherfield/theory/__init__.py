@@ -2,15 +2,10 @@
 
 from .bulk import BulkLaw
 from .gaussian import Moments, PairMoments, QuadratureWarning, gauss_hermite, moments, pair_moments
+from .inputs import InputStatistics, OrderParameters
 from .metric import LayerSum, PredictedMetric
 from .outputs import Betas
-from .prediction import (
-    InputStatistics,
-    MeanField,
-    OrderParameters,
-    WideOutputBounds,
-    mean_field,
-)
+from .prediction import MeanField, WideOutputBounds, mean_field
 
 __all__ = [
     "Betas",

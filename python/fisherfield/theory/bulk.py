@@ -28,7 +28,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -38,9 +37,7 @@ from fisherfield.activations import Activation
 from fisherfield.architecture import MLP
 
 from .gaussian import warn_unconverged
-
-if TYPE_CHECKING:
-    from .prediction import OrderParameters
+from .inputs import OrderParameters
 
 __all__ = ["BulkLaw", "bulk_law", "conditional_moments"]
 
