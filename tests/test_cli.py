@@ -263,7 +263,7 @@ def test_the_heading_says_which_matrix(capsys):
     assert "matrix    F, the Fisher information matrix; gaussian likelihood, exact\n" in out
     options = ["--likelihood", "bernoulli", "--kind", "monte_carlo", "--draws", "3", "--center"]
     out = run(capsys, "spectrum", *SMALL, "--no-picture", *options)[1]
-    assert "bernoulli likelihood, monte_carlo with 3 targets a sample; mean of the outputs subtracted\n" in out
+    assert "bernoulli likelihood, monte_carlo with 3 targets a sample; outputs mean-subtracted\n" in out
     out = run(capsys, "theory", "--residual", "--metric", "features", "--kind", "empirical")[1]
     assert "network   residual tanh, widths" in out
     assert "matrix    A, the metric of feature space; gaussian likelihood, empirical with a teacher's targets\n" in out

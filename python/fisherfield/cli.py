@@ -373,7 +373,7 @@ def _matrix(options: argparse.Namespace) -> str:
         targets = " with a teacher's targets" if options.kind == "empirical" else ""
         words.append(f"{likelihoods.get(options.likelihood).name} likelihood, {options.kind}{draws}{targets}")
     if options.center:
-        words.append("mean of the outputs subtracted")
+        words.append("outputs mean-subtracted")
     return "; ".join(words)
 
 
@@ -480,7 +480,7 @@ def _spectrum(options: argparse.Namespace) -> Answer:
     comparison = found.comparison(options.momentum)
     text = f"{heading}\n{comparison.text()}\n\n{_legend(found, options.momentum)}"
     if path is not None:
-        _draw(path, found)
+        _draw(path, found, options)
         text += f"\npicture: {path}"
     record |= {
         "rows": comparison.as_dict(),
@@ -502,16 +502,19 @@ def _picture_path(options: argparse.Namespace) -> Path | None:
         return None
 
 
-def _draw(path: Path, found: SpectrumComparison) -> None:
+def _draw(path: Path, found: SpectrumComparison, options: argparse.Namespace) -> None:
     assert found.eigenvalues is not None
+    prediction = found.prediction
+    matrix = _matrix(options).removeprefix(f"{_MATRICES['parameters']}; ")  # which the axis names
+    network = f"{_names(found.architecture)}, widths {_widths(found.architecture)}, T = {found.num_samples}"
     plot.save_spectrum(
         path,
         found.eigenvalues,
-        theory=found.prediction.statistics,
+        theory=prediction.statistics if prediction.bulk is None else prediction.refined_statistics,
         measured=found.measured,
         predicted=found.predicted_eigenvalues(),
         symbol=_MATRICES[found.metric].partition(",")[0],
-        title=f"{_names(found.architecture)}, widths {_widths(found.architecture)}, T = {found.num_samples}",
+        title=f"{network}\n{matrix}",
     )
 
 

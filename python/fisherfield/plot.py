@@ -141,7 +141,7 @@ def spectrum(
     ax.set_ylabel("eigenvalues per network" if networks > 1 else "eigenvalues")
     ax.spines[["top", "right"]].set_visible(False)
     if title:
-        ax.set_title(title, fontsize="medium", loc="left", pad=12)
+        ax.set_title(title, fontsize="small", loc="left", pad=12)
     if theory or measured or outline is not None:
         ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)
     return ax
