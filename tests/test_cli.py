@@ -295,6 +295,7 @@ def test_theory_of_a_likelihood(capsys):
         (["--draws", "3"], "--draws: expected only together with kind='monte_carlo'"),
         (["--kind", "monte_carlo", "--draws", "0"], "--draws: expected an integer >= 1"),
         (["--metric", "weights"], "--metric: expected one of"),
+        (["--metric", "features", "--momentum", "0.9"], "--momentum: expected together with --metric parameters"),
         (["--residual", "--widths", "5,6,7,1"], "--widths: expected widths"),
         (["--likelihood", "softmax", "--widths", "5,6,1"], "for two classes with one logit use 'bernoulli'"),
         (["--likelihood", "softmax", "--metric", "ntk"], "likelihood"),

@@ -448,7 +448,10 @@ def test_wrong_seeds_of_an_own_likelihood(methods, message):
 @pytest.mark.parametrize(
     ("methods", "message"),
     [
-        ({"score": lambda f, y: np.ones((5, 3))}, "likelihood broken: expected seeds or scores of shape (2, 5, 4)"),
+        (
+            {"score": lambda f, y: np.ones((5, 3))},
+            "likelihood broken: expected score() to return shape (5, 4) and dtype float64",
+        ),
         (
             {"score": lambda f, y: np.full((5, 4), np.nan)},
             "likelihood broken: expected finite seeds, got nan at sample 0",

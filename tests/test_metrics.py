@@ -478,3 +478,28 @@ def test_gaussian_with_noise_is_the_plain_metric_scaled():
     plain = ff.Fisher(case.net, case.X)
     assert_close(noisy.dual(), 4 * plain.dual())
     assert_close(noisy.centered().dual(), 4 * plain.centered().dual())
+
+
+def test_what_is_kept_cannot_be_changed_from_outside():
+    case = make_case((4, 6, 3), ("tanh",), 5)
+    y = np.arange(15.0).reshape(5, 3)
+    fim = ff.Fisher(case.net, case.X, kind="empirical", targets=y)
+    drawn = ff.Fisher(case.net, case.X, kind="monte_carlo", seed=0)
+    y[:] = 0
+    assert fim.targets[0][4, 2] == 14
+    for kept in (fim.targets[0], drawn.targets[0], fim.centered().output_seeds()):
+        with pytest.raises(ValueError, match="read-only"):
+            kept[0] = 0
+
+
+def test_a_mean_is_subtracted_once():
+    case = make_case((4, 6, 3), ("tanh",), 5)
+    centered = ff.Fisher(case.net, case.X).centered()
+    assert centered.centered() is centered
+
+
+def test_repr_names_the_block():
+    case = make_case((4, 6, 3), ("tanh",), 5)
+    assert repr(ff.Fisher(case.net, case.X).layer(2).centered()) == (
+        "Fisher(layer 2, exact, gaussian, P=21, T=5, R=3, dtype=float64).centered()"
+    )

@@ -211,6 +211,73 @@ def test_draws_are_reproducible_and_kinds_average_to_the_exact_one():
     assert mean["empirical"] > 1.2 * mean["exact"]  # targets of a stranger surprise more
 
 
+@pytest.mark.parametrize("name", ["poisson", "softmax"])
+def test_bounds_hold_for_averages_over_unlike_draws(name):
+    """Bounds of averages would not: one draw of large rates has most of the sums."""
+    arch = ff.MLP((1000, 1000, 1000, 3), "tanh", weight_var=0.5, bias_var=0.64)
+    mf = ff.mean_field(arch, 100, likelihood=name)
+    lower, upper = mf.maximum_bounds
+    assert lower < mf.statistics.maximum < upper
+
+
+def test_targets_of_a_teacher_keep_their_mean():
+    """Only the student's mean is subtracted: beta_1 = 1 + (q - q_st) + q, and not 1 + 2 (q - q_st)."""
+    arch = ff.MLP((300, 300, 300, 200), "tanh", weight_var=3.0, bias_var=0.64)
+    mf = ff.mean_field(arch, 50, kind="empirical")
+    o = mf.order_parameters
+    assert mf.centered().betas.beta1 / 200 == pytest.approx(1 + 2 * o.q[-1] - o.q_st[-1], rel=0.05)
+    assert mf.betas.beta1 / 200 == pytest.approx(1 + 2 * o.q[-1], rel=0.05)
+
+
+def test_predictions_do_not_depend_on_the_order_of_the_questions():
+    generator = np.random.default_rng(4)
+    options = {"likelihood": "softmax", "kind": "monte_carlo", "seed": 0}
+    first, second = (ff.mean_field(architecture(), 6, **options) for _ in range(2))
+    moved = ff.mean_field(architecture(), 6, likelihood="softmax", seed=generator)
+    generator.random(3)
+    expected = ff.mean_field(architecture(), 6, likelihood="softmax", seed=np.random.default_rng(4)).statistics
+    assert moved.statistics == expected
+    one = (first.statistics, first.centered().statistics)
+    other = second.centered().statistics
+    assert one == (second.statistics, other)
+
+
+def test_outputs_are_copied_and_kept():
+    f = outputs_of(6, 4)
+    S = ff.likelihoods.get("softmax").seeds(f)
+    by_outputs = ff.mean_field(architecture(), 6, likelihood="softmax", outputs=f)
+    by_seeds = ff.mean_field(architecture(), 6, likelihood="softmax", output_seeds=S)
+    expected = ff.mean_field(architecture(), 6, likelihood="softmax", outputs=f.copy()).statistics.mean
+    f[:], S[:] = 0, 0
+    assert by_outputs.statistics.mean == expected
+    assert by_seeds.statistics.mean == pytest.approx(expected, rel=1e-14)
+    with pytest.raises(ValueError, match="read-only"):
+        by_outputs.outputs[0] = 0
+
+
+def test_fewer_gradients_than_outliers():
+    """Zeros count among the outliers, as they do in the measurement."""
+    net, x = architecture().sample(0), inputs("data", 1)
+    fim = ff.Fisher(net, x, likelihood="softmax", kind="empirical", targets=[1])
+    mf = ff.mean_field(architecture(), x, likelihood="softmax", kind="empirical", output_seeds=fim.output_seeds())
+    for statistics in (fim.statistics(), mf.statistics):
+        assert statistics.top_mean == pytest.approx(statistics.maximum / 3, rel=1e-12)
+    assert mf.count_above(1e-30) == 1
+
+
+class Careless(ff.likelihoods.Bernoulli):
+    """Draws one target instead of one per sample."""
+
+    def sample(self, outputs, rng):
+        return np.float64(1.0)
+
+
+def test_own_likelihoods_are_checked():
+    mf = ff.mean_field(architecture(), 5, likelihood=Careless(), kind="monte_carlo")
+    with pytest.raises(ValueError, match=r"expected sample\(\) to draw one target per sample"):
+        mf.statistics  # noqa: B018
+
+
 # --- layers, tangent kernel, feature metric ------------------------------------------------------------------
 
 
@@ -322,6 +389,14 @@ def test_order_of_layer_and_centered_does_not_matter():
         ({"samples": 3}, ValueError, "samples: expected only together with kind='monte_carlo'"),
         ({"kind": "monte_carlo", "samples": 0}, ValueError, "samples: expected an integer >= 1"),
         ({"kind": "empirical", "outputs": np.zeros((5, 4))}, ValueError, "outputs: expected neither"),
+        ({"outputs": np.zeros((5, 4))}, ValueError, "outputs: expected None"),
+        ({"likelihood": "softmax", "outputs": [[1.0] * 4] * 4 + [[1.0]]}, ValueError, "outputs: expected 2 dim"),
+        ({"likelihood": "softmax", "outputs": np.ma.masked_less(np.zeros((5, 4)), 1)}, ValueError, "outputs: .*masked"),
+        (
+            {"output_seeds": np.zeros((2, 5, 4)), "kind": "monte_carlo", "samples": 2},
+            ValueError,
+            "samples: expected None",
+        ),
         ({"likelihood": "softmax", "seed": -1}, ValueError, "seed: expected an integer >= 0"),
     ],
 )
@@ -342,9 +417,10 @@ def test_statements_for_regression_alone_say_so(name):
         attrgetter(name)(mf)()
 
 
-def test_saturated_softmax_has_no_information():
-    f = 800.0 * np.eye(4)[np.arange(5) % 4]
-    mf = ff.mean_field(architecture(), 5, likelihood="softmax", outputs=f)
+@pytest.mark.parametrize("T", [5, 300])
+def test_saturated_softmax_has_no_information(T):
+    f = 800.0 * np.eye(4)[np.arange(T) % 4]
+    mf = ff.mean_field(architecture(), T, likelihood="softmax", outputs=f)
     assert mf.statistics.mean == mf.statistics.maximum == 0
     assert mf.maximum_bounds == (0, 0)
     assert mf.critical_learning_rate() == np.inf

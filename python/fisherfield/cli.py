@@ -114,8 +114,9 @@ def _seeds(text: str) -> tuple[int, ...]:
         numbers = tuple(int(entry) for entry in text.split(",") if entry)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"expected a count such as 10 or a list such as 3,7, got {text!r}") from error
-    if not numbers:
-        raise argparse.ArgumentTypeError("expected a count such as 10 or a list such as 3,7, got nothing")
+    if not numbers or ("," not in text and numbers[0] < 0):
+        got = repr(text) if numbers else "nothing"
+        raise argparse.ArgumentTypeError(f"expected a count such as 10 or a list such as 3,7, got {got}")
     return numbers if "," in text else tuple(range(numbers[0]))
 
 
@@ -193,8 +194,9 @@ def _add_ensemble_options(parser: argparse.ArgumentParser) -> None:
         "--widths",
         type=_list_of(int, "integers such as 784,500,500,10"),
         metavar="M0,M1,...,C",
-        help="input dimension, hidden widths, number of outputs (default: 1000,1000,1000,1, of the "
-        "categorical likelihood 1000,1000,1000,10; with --data the first is the dimension of the data)",
+        help="input dimension, hidden widths, number of outputs (default: 1000,1000,1000,1, with 10 "
+        "outputs for the categorical and 2 for the heteroscedastic likelihood; with --data the first is the dimension "
+        "of the data)",
     )
     network.add_argument(
         "--activation",
@@ -369,7 +371,8 @@ def _matrix(options: argparse.Namespace) -> str:
     """Which matrix it is, without ambiguity."""
     words = [_MATRICES[options.metric]]
     if options.metric != "ntk":
-        draws = f" with {options.draws or 1} targets a sample" if options.kind == "monte_carlo" else ""
+        count = options.draws or 1
+        draws = f" with {count} target{'s' * (count > 1)} a sample" if options.kind == "monte_carlo" else ""
         targets = " with a teacher's targets" if options.kind == "empirical" else ""
         words.append(f"{likelihoods.get(options.likelihood).name} likelihood, {options.kind}{draws}{targets}")
     if options.center:
@@ -420,9 +423,16 @@ def _record(architecture: MLP, inputs: _Inputs, options: argparse.Namespace) -> 
 # --- commands -----------------------------------------------------------------------------------------------
 
 
+def _check_momentum(options: argparse.Namespace) -> None:
+    if as_momentum(options.momentum) and options.metric != "parameters":
+        raise ValueError(
+            "momentum: expected together with --metric parameters, for other metrics have no critical rate"
+        )
+
+
 def _measure(options: argparse.Namespace, *, eigenvalues: bool) -> tuple[SpectrumComparison, str, dict[str, Any]]:
     """Run the comparison; return it with the heading and the record of what was run."""
-    as_momentum(options.momentum)
+    _check_momentum(options)
     inputs = _read_inputs(options, options.seeds[0] if options.seeds else 0)
     architecture = _read_architecture(options, inputs)
     found = compare(
@@ -451,17 +461,19 @@ def _measure(options: argparse.Namespace, *, eigenvalues: bool) -> tuple[Spectru
 
 
 def _legend(found: SpectrumComparison, momentum: float) -> str:
+    counted = "refined: with exact parameter counts and bias terms."
     lines = [
-        "theory: leading order in the width; refined: with exact parameter counts and bias terms.",
+        f"theory: leading order in the width; {counted if found.metric == 'parameters' else 'refined: the same.'}",
         "spread: standard deviation over networks; errors: prediction / measured mean - 1.",
     ]
+    notes = _notes(found.theory, found.prediction)
     if found.metric == "parameters":
         lines.append(f"critical rate: largest learning rate of stable gradient descent at momentum mu = {momentum:g}.")
     if found.theory.given_seeds is not None:
         lines.append("The theory is evaluated at the outputs of the networks that are measured.")
-    elif found.architecture.num_outputs > 1:
+    elif found.architecture.num_outputs > 1 and not notes:
         lines.append("For C > 1 the theory's maximum is the mean of the C largest eigenvalues (top mean).")
-    return "\n".join([*lines, *_notes(found.theory, found.prediction)])
+    return "\n".join([*lines, *notes])
 
 
 def _notes(theory: MeanField, prediction: PredictedMetric) -> list[str]:
@@ -526,7 +538,7 @@ def _learning_rate(options: argparse.Namespace) -> Answer:
 
 
 def _theory(options: argparse.Namespace) -> Answer:
-    as_momentum(options.momentum)
+    _check_momentum(options)
     check_draws(options.kind, options.draws)
     plain = likelihoods.get(options.likelihood) == likelihoods.Gaussian() and options.kind == "exact"
     if options.seed is not None and options.data == "gaussian" and plain:
@@ -590,11 +602,12 @@ def _prediction_rows(
         rate, refined_rate = (critical_learning_rate(s.maximum, options.momentum) for s in (statistics, refined))
         rows.append((f"critical rate, mu = {options.momentum:g}", "2 (1 + mu) / lambda_max", rate, refined_rate))
     rows += _regression_rows(theory, prediction) if theory.is_unit_gaussian else _likelihood_rows(prediction)
-    rows += [
-        ("alpha", "", theory.alpha, None),
-        ("kappa_1", "", theory.kappa1, None),
-        ("kappa_2", "", theory.kappa2, None),
-    ]
+    if options.metric == "parameters":  # of the Fisher information matrix, whether or not a mean is subtracted
+        rows += [
+            ("alpha", "", theory.alpha, None),
+            ("kappa_1", "", theory.kappa1, None),
+            ("kappa_2", "", theory.kappa2, None),
+        ]
     return [(name, symbol, *(report.format_number(x, 6) for x in values)) for name, symbol, *values in rows]
 
 

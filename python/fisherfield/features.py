@@ -25,9 +25,9 @@ class FeatureMetric(NetworkMetric):
 
     (Karakida, Akaho, Amari 2021, section on the metric of input and feature space); for other likelihoods than the
     Gaussian one with the seeds of the likelihood in the place of the outputs k, as in :class:`~fisherfield.Fisher`.
-    Every layer's input is a coordinate of its own: a gradient takes the signals of the other layers as given
-    functions of the weights. In a residual network that is the input of a block's weights, not the shortcut around
-    them. It has the methods of :class:`~fisherfield.Fisher` with features in the place of parameters,
+    Every layer's input is a coordinate of its own, varied alone as if it were an input of the rest of the network. In
+    a residual network that is the input of a block's weights, not the shortcut around them. It has the methods of
+    :class:`~fisherfield.Fisher` with features in the place of parameters,
     :math:`P = \sum_{l=0}^{L-1} M_l`; ``layer(l)`` is the block of :math:`h^{l-1}`, so that ``layer(1)`` is the metric
     of the inputs.
 
@@ -55,10 +55,7 @@ class FeatureMetric(NetworkMetric):
         return super()._bytes_per_sample(num_seeds) + num_seeds * sum(self.net.widths[:-1]) * self.dtype.itemsize
 
     def __repr__(self) -> str:
-        return (
-            f"FeatureMetric({self.kind}, {self.likelihood.name}, P={self.dimension}, T={self.num_samples}, "
-            f"R={self.num_seeds}, dtype={self.dtype})"
-        )
+        return f"FeatureMetric({self._described}, dtype={self.dtype})"
 
 
 def feature_metric(

@@ -61,10 +61,11 @@ class Fisher(NetworkMetric):
         Targets drawn per input, with ``kind="monte_carlo"`` (default 1); the estimate's error falls like
         ``1/sqrt(samples)``. R = samples.
     seed : int, numpy.random.Generator or None
-        Of these draws; they are made at once, and kept in ``targets``.
+        Of these draws. They are made when first needed and kept in ``targets``; a generator gives its random numbers
+        right away.
     targets : array, optional
         Observed targets, with ``kind="empirical"``, in the likelihood's format: (T, C) numbers, or (T,) classes for
-        the categorical one. R = 1.
+        the categorical one; copied. R = 1.
     executor : concurrent.futures.Executor, optional
         Threads to use (default: a shared pool of ``FISHERFIELD_NUM_THREADS`` or all processors). No bit of any
         result depends on their number; only the last bits of eigenvalues may follow the BLAS's own threads.
@@ -143,7 +144,4 @@ class Fisher(NetworkMetric):
         return [self.layer(l).dense() for l in range(1, self.net.depth + 1)[self._layers]]
 
     def __repr__(self) -> str:
-        return (
-            f"Fisher({self.kind}, {self.likelihood.name}, P={self.num_parameters}, T={self.num_samples}, "
-            f"R={self.num_seeds}, dtype={self.dtype})"
-        )
+        return f"Fisher({self._described}, dtype={self.dtype})"

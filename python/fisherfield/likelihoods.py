@@ -56,6 +56,7 @@ __all__ = [
     "Likelihood",
     "Poisson",
     "available",
+    "draw_targets",
     "get",
     "score_seeds",
 ]
@@ -90,6 +91,8 @@ class Likelihood(ABC):
     ----------
     name : str
         Name for messages; the class's own, in lower case, unless set.
+    depends_on_outputs : bool
+        Whether ``information(outputs)`` does. Set False where it does not: predictions then draw no outputs.
 
     Examples
     --------
@@ -100,7 +103,7 @@ class Likelihood(ABC):
     ...     def log_density(self, outputs, targets):
     ...         return (outputs - targets * np.exp(outputs)).sum(axis=1)
     ...     def score(self, outputs, targets):
-    ...         return 1 - targets * np.exp(outputs)
+    ...         return (1 - targets * np.exp(outputs)).astype(outputs.dtype)
     ...     def information(self, outputs):
     ...         samples, num_outputs = outputs.shape
     ...         return np.broadcast_to(np.eye(num_outputs), (samples, num_outputs, num_outputs))
@@ -121,7 +124,7 @@ class Likelihood(ABC):
     (8, 8)
     """
 
-    depends_on_outputs: ClassVar[bool] = True  # whether information(outputs) does
+    depends_on_outputs: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -134,7 +137,7 @@ class Likelihood(ABC):
 
     @abstractmethod
     def score(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
-        """Return the gradients d log p(y_t | f_t) / d f_t, shape (T, C), for outputs (T, C)."""
+        """Return the gradients d log p(y_t | f_t) / d f_t, shape and dtype of the outputs, (T, C)."""
 
     @abstractmethod
     def information(self, outputs: FloatArray) -> FloatArray:
@@ -761,10 +764,31 @@ def _as_integers(
     return array.astype(np.int64, copy=False)
 
 
+def draw_targets(
+    likelihood: Likelihood, outputs: FloatArray, rng: np.random.Generator, count: int
+) -> tuple[npt.NDArray[Any], ...]:
+    """Return ``count`` draws of one target per sample, each checked to be that, read-only."""
+    drawn = tuple(np.array(likelihood.sample(outputs, rng)) for _ in range(count))
+    for targets in drawn:
+        if targets.shape[:1] != (len(outputs),):
+            raise ValueError(
+                f"likelihood {likelihood.name}: expected sample() to draw one target per sample "
+                f"({len(outputs)}), got shape {targets.shape}"
+            )
+        targets.flags.writeable = False
+    return drawn
+
+
 def score_seeds(likelihood: Likelihood, outputs: FloatArray, targets: Sequence[npt.NDArray[Any]]) -> FloatArray:
     """Return seeds (n, T, C) from n targets per sample: their sum of squares is the mean of score score^T."""
-    seeds = np.stack([likelihood.score(outputs, drawn) for drawn in targets])
-    return seeds / outputs.dtype.type(np.sqrt(len(targets)))
+    scores = [np.asarray(likelihood.score(outputs, drawn)) for drawn in targets]
+    for score in scores:
+        if score.shape != outputs.shape or score.dtype != outputs.dtype:
+            raise ValueError(
+                f"likelihood {likelihood.name}: expected score() to return shape {outputs.shape} and dtype "
+                f"{outputs.dtype}, those of the outputs, got shape {score.shape} and dtype {score.dtype}"
+            )
+    return np.stack(scores) / outputs.dtype.type(np.sqrt(len(targets)))
 
 
 _BY_NAME: dict[str, Likelihood] = {

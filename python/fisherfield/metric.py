@@ -299,7 +299,9 @@ class NetworkMetric(Metric):
         executor: Executor | None,
     ) -> None:
         if not isinstance(net, Network):
-            raise TypeError(f"net: expected a fisherfield.Network (for instance arch.sample(seed=0)), got {net!r}")
+            raise TypeError(
+                f"net: expected a fisherfield.Network (for instance arch.sample(seed=0)), got {type(net).__name__}"
+            )
         check_executor(executor)
         self.net = net
         self.X = net.check_inputs(X)
@@ -319,9 +321,19 @@ class NetworkMetric(Metric):
         if self.kind == "empirical":
             if targets is None:
                 raise ValueError("targets: expected the observed targets with kind='empirical', got None")
-            self._observed = self.likelihood.as_targets(
+            observed = self.likelihood.as_targets(
                 targets, num_samples=len(self.X), num_outputs=net.num_outputs, dtype=net.dtype
             )
+            self._observed = observed.copy()
+            self._observed.flags.writeable = False
+
+    @property
+    def _described(self) -> str:
+        """What it is, for repr."""
+        block = "" if self._whole is self else f"layer {self._layers.stop}, "
+        return (
+            f"{block}{self.kind}, {self.likelihood.name}, P={self.dimension}, T={self.num_samples}, R={self.num_seeds}"
+        )
 
     # --- likelihood and kind --------------------------------------------------------------------------------
 
@@ -348,15 +360,7 @@ class NetworkMetric(Metric):
 
     def _draw(self, outputs: FloatArray) -> tuple[Any, ...]:
         """Targets at these outputs (T, C), one array per draw; the random numbers are always the same."""
-        rng = np.random.default_rng(self._entropy)
-        drawn = tuple(self.likelihood.sample(outputs, rng) for _ in range(self._num_draws))
-        for targets in drawn:
-            if np.shape(targets)[:1] != (len(outputs),):
-                raise ValueError(
-                    f"likelihood {self.likelihood.name}: expected sample() to draw one target per sample "
-                    f"({len(outputs)}), got shape {np.shape(targets)}"
-                )
-        return drawn
+        return likelihoods.draw_targets(self.likelihood, outputs, np.random.default_rng(self._entropy), self._num_draws)
 
     def _targets_at(self, outputs: FloatArray) -> tuple[Any, ...] | None:
         """Targets at other outputs than f(X): the observed ones, or drawn with the same random numbers."""
@@ -600,6 +604,10 @@ class Centered(Metric):
     def _num_eigenvalues(self) -> int:
         return self.original._num_eigenvalues
 
+    def centered(self) -> Centered:
+        """Return this metric: a mean can be subtracted once."""
+        return self
+
     def layer(self, l: int) -> Centered:
         """Return the diagonal block of layer l, mean-subtracted."""
         return Centered(self.original.layer(l))
@@ -625,7 +633,9 @@ class Centered(Metric):
 
     @cached_property
     def _output_seeds(self) -> FloatArray:
-        return self.original._seeds(self._outputs, self._scored_targets)
+        seeds = self.original._seeds(self._outputs, self._scored_targets)
+        seeds.flags.writeable = False
+        return seeds
 
     @cached_property
     def _unit_seeds(self) -> FloatArray:

@@ -45,6 +45,11 @@ class TangentKernel(NetworkMetric):
         was sampled from.
     executor : concurrent.futures.Executor, optional
 
+    Raises
+    ------
+    ValueError, TypeError
+        For wrong shapes, NaN or infinity, mixed precision, unknown names, variances that are missing or out of place.
+
     Examples
     --------
     >>> import numpy as np, fisherfield as ff
@@ -186,7 +191,9 @@ def ntk(
     check_executor(executor)
     boolean(trace, "trace")
     if not isinstance(net, Network):
-        raise TypeError(f"net: expected a fisherfield.Network (for instance arch.sample(seed=0)), got {net!r}")
+        raise TypeError(
+            f"net: expected a fisherfield.Network (for instance arch.sample(seed=0)), got {type(net).__name__}"
+        )
     rows = TangentKernel(net, net.check_inputs(X1, "X1"), executor=executor, **options)
     columns = None
     if X2 is not None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._executor import Progress, reporter
-from .._validate import FloatArray, as_dtype, as_float_array, choice, positive_int
+from .._validate import FloatArray, as_dtype, as_float_array, as_sequence, boolean, choice, positive_int
 from ..architecture import MLP
 from ..features import feature_metric
 from ..fisher import Fisher
@@ -109,8 +109,10 @@ class SpectrumComparison:
         For Gaussian inputs and the unit Gaussian likelihood there are only two different ones; beyond 3000 samples and
         outputs they would take longer than they are worth in a picture.
         """
-        plain = isinstance(self.theory.inputs, InputStatistics) and self.theory.given_seeds is None
-        if plain or self.num_samples * self.measured[0].num_outliers > _PICTURED:
+        seeds = self.theory.given_seeds
+        if seeds is None and isinstance(self.theory.inputs, InputStatistics):
+            return None
+        if self.num_samples * (self.architecture.num_outputs if seeds is None else seeds.shape[1]) > _PICTURED:
             return None
         return self.prediction.eigenvalues()
 
@@ -201,7 +203,10 @@ def compare(
     True
     """
     precision = as_dtype(dtype)
-    numbers = tuple(positive_int(seed, "seeds", minimum=0) for seed in seeds)
+    listed = as_sequence(seeds, "seeds", "a sequence of integers")
+    numbers = tuple(positive_int(seed, "seeds", minimum=0) for seed in listed)
+    for name, flag in (("centered", centered), ("eigenvalues", eigenvalues)):
+        boolean(flag, name)
     if not numbers:
         raise ValueError("seeds: expected at least one seed, got none")
     if len(set(numbers)) < len(numbers):

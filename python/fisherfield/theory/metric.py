@@ -70,13 +70,19 @@ class Ensemble(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PredictedMetric:
-    """The predicted spectrum of one metric of a random wide network.
+    r"""The predicted spectrum of one metric of a random wide network.
+
+    The dual is :math:`S^\top (I_C \otimes K) S` with the seeds S of the likelihood and one output's block K (T, T),
+    ``dual()``, which holds the metric's scale: for the Fisher information matrix and equicorrelated inputs
+    :math:`K_{tt} = \alpha M \kappa_1 / T` and :math:`K_{st} = \alpha M \kappa_2 / T`.
 
     Made by :func:`~fisherfield.mean_field` and the methods ``parameters``, ``layer``, ``centered``, ``ntk`` and
     ``feature_metric`` of its result; each has its measured counterpart of the same name.
 
     Attributes
     ----------
+    ensemble : MeanField
+        Theory of the architecture and the inputs.
     leading, refined : LayerSum
         Leading order in the width; with the exact counts of the finite network.
     depth : int
@@ -100,6 +106,12 @@ class PredictedMetric:
     is_mean_subtracted: bool = False
 
     # --- other metrics --------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        parts = [f"P={self.counts(self.layers)[1]}"]
+        parts += [f"layer={self.only_layer}"] * (self.only_layer is not None)
+        parts += ["mean subtracted"] * self.is_mean_subtracted
+        return f"PredictedMetric({', '.join(parts)})"
 
     def layer(self, l: int) -> PredictedMetric:
         """Return the prediction for the diagonal block of layer l = 1, ..., L.
@@ -167,7 +179,7 @@ class PredictedMetric:
 
     @property
     def betas(self) -> Betas:
-        """Coefficients of the statistics (Theorem 3.3), averaged over the draws of the outputs."""
+        """Coefficients of the statistics (Karakida, Akaho, Amari 2021, Theorem 3.3), averaged over draws."""
         found = [outputs.betas for outputs in self._outputs]
         return Betas(*(float(np.mean([getattr(b, name) for b in found])) for name in ("beta1", "beta2", "beta3")))
 
@@ -220,14 +232,14 @@ class PredictedMetric:
         return self.bulk_law(self.is_mean_subtracted)
 
     def _statistics(self, block: Block, count: float) -> FisherStatistics:
-        outputs = self._outputs
+        outputs, size = self._outputs, self.counts(self.layers)[1]
         top = self._outliers(block)
         return FisherStatistics(
             mean=float(np.mean([draw.trace(block) for draw in outputs])) / count,
             second_moment=float(np.mean([draw.square_sum(block) for draw in outputs])) / count,
             maximum=float(top[0]),
-            top_mean=float(top.mean()),
-            num_parameters=self.counts(self.layers)[1],
+            top_mean=float(top.sum()) / min(self.ensemble.num_outliers, size),
+            num_parameters=size,
             num_samples=block.size,
             num_outputs=self.ensemble.num_outputs,
             num_outliers=self.ensemble.num_outliers,
@@ -241,14 +253,20 @@ class PredictedMetric:
         r"""Return the predicted largest eigenvalues, as many as outliers are expected, descending.
 
         For the categorical likelihood they are the C - 1 largest eigenvalues of
-        :math:`\frac{\alpha M}{T} Q^{1/2} (I_C \otimes K) Q^{1/2}`. (Only C - 1, not C, leave the bulk:
-        :math:`Q_t 1 = 0`.) With several draws of the outputs they are averaged one by one. They are those of
-        :meth:`dual`, also where nothing leaves the bulk and :attr:`bulk` has the maximum.
+        :math:`Q^{1/2} (I_C \otimes K) Q^{1/2}`. (Only C - 1, not C, leave the bulk: :math:`Q_t 1 = 0`.) With several
+        draws of the outputs they are averaged one by one. They are those of :meth:`dual`, also where nothing
+        leaves the bulk and :attr:`bulk` has the maximum.
         """
         return self._outliers(self._refined_block if refined else self._leading_block)
 
     def eigenvalues(self, *, refined: bool = False) -> Array:
-        """Return all R T predicted eigenvalues that are possibly nonzero, descending; of the first draw of outputs."""
+        """Return the (R T,) predicted eigenvalues that are possibly nonzero, descending; of the first draw of outputs.
+
+        Raises
+        ------
+        MemoryError
+            If the predicted dual, (R T, R T), cannot fit.
+        """
         return self._outputs[0].eigenvalues(self._refined_block if refined else self._leading_block)
 
     @property
@@ -257,11 +275,12 @@ class PredictedMetric:
 
         .. math:: \frac{\sum \lambda^2}{\sum \lambda} \le \lambda_{\max} \le \sqrt{\sum \lambda^2}
 
-        For the categorical likelihood they are
+        Of the leading order, for every draw of the outputs, then averaged as the maximum is. For the categorical
+        likelihood and equicorrelated inputs they are
         :math:`\alpha M (\beta_2 \kappa_2^2 + \beta_3 \kappa_1^2) / (\beta_1 \kappa_1)` and
         :math:`\alpha M \sqrt{\beta_2 \kappa_2^2 + \beta_3 \kappa_1^2}` (Karakida, Akaho, Amari 2021, Theorem 3.3).
         """
-        outputs, block = self._outputs, self._leading_block
-        squares = float(np.mean([draw.square_sum(block) for draw in outputs]))
-        trace = float(np.mean([draw.trace(block) for draw in outputs]))
-        return squares / trace if trace > 0 else 0.0, math.sqrt(squares)
+        block = self._leading_block
+        sums = [(draw.trace(block), draw.square_sum(block)) for draw in self._outputs]
+        lower = [squares / trace if trace > 0 else 0.0 for trace, squares in sums]
+        return float(np.mean(lower)), float(np.mean([math.sqrt(squares) for _, squares in sums]))

@@ -93,7 +93,9 @@ def mean_field(
         Outputs of a network, or of S networks over which predictions are averaged, at which :math:`Q_t` is evaluated:
         ``net(X)``. Default: 10 draws from the Gaussian process that wide networks converge to.
     output_seeds : (R, T, C) or (S, R, T, C) array_like, optional
-        In place of likelihood, kind and outputs: the square roots of :math:`Q_t` themselves, ``fim.output_seeds()``.
+        In place of outputs: the square roots of :math:`Q_t` themselves, ``fim.output_seeds()``, for any kind; for
+        predictions of the mean-subtracted network ``fim.centered().output_seeds()``. The likelihood is still to be
+        named: its rank is the number of outliers.
     seed : int, numpy.random.Generator or None
         Of these draws.
     M : float, optional
@@ -153,8 +155,12 @@ def mean_field(
         raise ValueError(
             "outputs: expected neither with kind='empirical' nor with output_seeds; use output_seeds alone"
         )
+    if outputs is not None and kind == "exact" and not law.depends_on_outputs:
+        raise ValueError(f"outputs: expected None, for the information of the {law.name} likelihood is the same at all")
+    if samples is not None and output_seeds is not None:
+        raise ValueError("samples: expected None together with output_seeds, which hold the draws")
     known = _as_inputs(inputs, arch.widths[0])
-    shape = (None, _num_samples(known), arch.num_outputs)
+    shape = (_num_samples(known), arch.num_outputs)
     return MeanField(
         arch,
         known,
@@ -165,7 +171,8 @@ def mean_field(
         positive_int(1 if samples is None else samples, "samples"),
         None if outputs is None else _as_stack(outputs, "outputs", shape),
         None if output_seeds is None else _as_stack(output_seeds, "output_seeds", (None, *shape)),
-        as_generator(seed, stream="outputs"),
+        # taken now: a generator may have moved on by the time the outputs are drawn
+        tuple(as_generator(seed, stream="outputs").integers(2**32, size=8).tolist()),
         executor,
     )
 
@@ -175,11 +182,15 @@ def _num_samples(inputs: InputStatistics | Array) -> int:
 
 
 def _as_stack(value: Any, name: str, shape: tuple[int | None, ...]) -> Array:
-    """Return arrays stacked along a first axis, which a single one may lack, in float64."""
-    stack = np.asarray(value)
-    if stack.ndim == len(shape) - 1:
-        stack = stack[None]
-    return as_float_array(stack, name, ndim=len(shape), shape=shape).astype(np.float64, copy=False)
+    """Return a copy of one array or of several of that shape, stacked along a first axis, in float64, read-only."""
+    try:
+        single = np.ndim(value) == len(shape)
+    except ValueError:  # rows of different lengths, of which as_float_array says more
+        single = True
+    array = as_float_array(value, name, ndim=len(shape) + (not single), shape=shape if single else (None, *shape))
+    stack = np.array(array[None] if single else array, dtype=np.float64)
+    stack.flags.writeable = False
+    return stack
 
 
 def _as_inputs(inputs: Any, dimension: int) -> InputStatistics | Array:
@@ -226,7 +237,7 @@ class MeanField:
     num_draws: int = 1
     given_outputs: Array | None = field(default=None, repr=False)
     given_seeds: Array | None = field(default=None, repr=False)
-    rng: np.random.Generator = field(default_factory=np.random.default_rng, repr=False)
+    entropy: tuple[int, ...] = field(default=(), repr=False)
     executor: Executor | None = field(default=None, repr=False)
 
     # --- order parameters -----------------------------------------------------------------------------------
@@ -359,8 +370,14 @@ class MeanField:
             return self.given_outputs
         if self.kind == "exact" and not self.likelihood.depends_on_outputs:
             return np.zeros((1, T, C))
-        noise = self.rng.standard_normal((T, _DRAWS * C))
-        return self._output_covariance.root_product(noise).reshape(T, _DRAWS, C).transpose(1, 0, 2)
+        noise = self._generator(0).standard_normal((T, _DRAWS * C))
+        drawn = self._output_covariance.root_product(noise).reshape(T, _DRAWS, C).transpose(1, 0, 2)
+        drawn.flags.writeable = False
+        return drawn
+
+    def _generator(self, use: int) -> np.random.Generator:
+        """The same random numbers whenever they are asked for: 0 for outputs, 1 for targets."""
+        return np.random.default_rng(np.random.SeedSequence(self.entropy, spawn_key=(use,)))
 
     def output_information(self, *, mean_subtracted: bool = False) -> tuple[Outputs, ...]:
         """The output Fisher information, once for every draw of the outputs; of the mean-subtracted ones if asked."""
@@ -383,8 +400,10 @@ class MeanField:
         law = self.likelihood
         if self.kind == "exact":
             return tuple(SampledOutputs(float64(law.seeds(draw))) for draw in outputs)
-        teachers = np.roll(outputs, 1, axis=0) if self.kind == "empirical" else outputs
-        targets = [[law.sample(teacher, self.rng) for _ in range(self.num_draws)] for teacher in teachers]
+        # a teacher's targets are what they are, whatever is subtracted from the student
+        teachers = np.roll(self.outputs, 1, axis=0) if self.kind == "empirical" else outputs
+        rng = self._generator(1)
+        targets = [likelihoods.draw_targets(law, teacher, rng, self.num_draws) for teacher in teachers]
         scores = [likelihoods.score_seeds(law, draw, drawn) for draw, drawn in zip(outputs, targets, strict=True)]
         return tuple(SampledOutputs(float64(seeds)) for seeds in scores)
 
@@ -657,7 +676,7 @@ class MeanField:
         r"""Return an upper bound of the number of eigenvalues >= k (Corollary 2).
 
         :math:`N(\lambda \ge k) \le \min\{\alpha \kappa_1 C M / k,\ C T\}`; for other likelihoods than the unit
-        Gaussian one with :math:`\beta_1` in the place of C, and their R seeds in the place of C in C T.
+        Gaussian one with :math:`\beta_1` in the place of C, and the rank of the output information in C T.
 
         Parameters
         ----------
@@ -666,7 +685,14 @@ class MeanField:
         """
         threshold = non_negative(k, "k", strict=True)
         trace = self.statistics.mean * self.alpha * self.M**2
-        return min(trace / threshold, float(self.num_outliers * self.num_samples))
+        return min(trace / threshold, float(min(self.num_outliers, self._num_seeds) * self.num_samples))
+
+    @property
+    def _num_seeds(self) -> int:
+        """R."""
+        if self.given_seeds is not None:
+            return int(self.given_seeds.shape[1])
+        return {"exact": self.num_outliers, "monte_carlo": self.num_draws, "empirical": 1}[self.kind]
 
     def bounds_wide_output(self) -> WideOutputBounds:
         r"""Return the statistics for a number of outputs of the order of the width (Eqs. 21-23).
