@@ -642,6 +642,11 @@ class Centered(Metric):
         return self.original._unit_seeds()
 
     @property
+    def _has_unit_seeds(self) -> bool:
+        """Whether the original's dual already is the products of the outputs' gradients."""
+        return np.array_equal(self._output_seeds, self._unit_seeds)
+
+    @property
     def _gram_bytes(self) -> int:
         size = self.net.num_outputs * self.num_samples
         per_sample = self.original._bytes_per_sample(self.net.num_outputs)
@@ -649,7 +654,7 @@ class Centered(Metric):
 
     def _gram(self, tile: int | None, progress: Progress) -> FloatArray:
         kernel = self._output_kernel(tile, progress)
-        if not np.array_equal(self._output_seeds, self._unit_seeds):
+        if not self._has_unit_seeds:
             columns = np.ascontiguousarray(_times_seeds(self._output_seeds, kernel).T)
             kernel = _times_seeds(self._output_seeds, columns)
         symmetric = kernel + kernel.T  # to the last bit
@@ -659,8 +664,11 @@ class Centered(Metric):
     def _output_kernel(self, tile: int | None, progress: Progress) -> FloatArray:
         """The products of all outputs' gradients less their means, (C T, C T)."""
         C, T = self.net.num_outputs, self.num_samples
-        factors = self.original._block_of(self.original._factorize(0, T, self._unit_seeds))
-        kernel = gram_matrix(factors, self._scale, tile=tile, executor=self._executor, progress=progress)
+        if self._has_unit_seeds:
+            kernel = self.original.dual(tile=tile, progress=progress).copy()
+        else:
+            factors = self.original._block_of(self.original._factorize(0, T, self._unit_seeds))
+            kernel = gram_matrix(factors, self._scale, tile=tile, executor=self._executor, progress=progress)
         for rows in kernel.reshape(C, T, C, T):
             _center(rows)
         return kernel
