@@ -657,9 +657,8 @@ class Centered(Metric):
         if not self._has_unit_seeds:
             columns = np.ascontiguousarray(_times_seeds(self._output_seeds, kernel).T)
             kernel = _times_seeds(self._output_seeds, columns)
-        symmetric = kernel + kernel.T  # to the last bit
-        symmetric *= 0.5
-        return symmetric
+        _symmetrize(kernel)
+        return kernel
 
     def _output_kernel(self, tile: int | None, progress: Progress) -> FloatArray:
         """The products of all outputs' gradients less their means, (C T, C T)."""
@@ -705,6 +704,14 @@ def _center(block: FloatArray) -> None:
     """Subtract, in place, row and column means over the samples of a (T, C, T) row of blocks."""
     block -= block.mean(axis=0, keepdims=True, dtype=np.float64).astype(block.dtype)
     block -= block.mean(axis=2, keepdims=True, dtype=np.float64).astype(block.dtype)
+
+
+def _symmetrize(matrix: FloatArray, step: int = 256) -> None:
+    """Make a nearly symmetric matrix symmetric to the last bit, in place and without a second one."""
+    for begin in range(0, len(matrix), step):
+        rows, columns = matrix[begin : begin + step, begin:], matrix[begin:, begin : begin + step]
+        mean = 0.5 * (rows + columns.T)
+        rows[:], columns[:] = mean, mean.T
 
 
 def _times_seeds(seeds: FloatArray, matrix: FloatArray) -> FloatArray:
