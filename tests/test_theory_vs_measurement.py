@@ -89,7 +89,9 @@ def test_softmax_at_outputs_of_the_gaussian_process():
     table = compare(arch, T, seeds=range(10), likelihood="categorical", eigenvalues=False).comparison()
     drawn = ff.mean_field(arch, T, likelihood="categorical").refined_statistics
     for quantity, field in (("mean", "mean"), ("second moment", "second_moment"), ("top mean", "top_mean")):
-        assert getattr(drawn, field) == pytest.approx(table[quantity].mean, rel=0.08), quantity
+        row = table[quantity]
+        error = row.spread * np.sqrt(2 / 10)  # standard error of the difference of two means of 10
+        assert abs(getattr(drawn, field) - row.mean) < 3 * error + 0.04 * row.mean, quantity
 
 
 @pytest.mark.slow
