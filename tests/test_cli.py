@@ -197,6 +197,8 @@ def test_theory_prints_every_prediction(capsys):
     assert "C = O(M)" not in out
     assert "C = O(M)" in run(capsys, "theory", "--widths", "50,50,10")[1]
     assert "centred" in run(capsys, "theory", "--no-bias", "--widths", "50,50,10")[1]
+    features = run(capsys, "theory", "--no-bias", "--widths", "50,50,10", "--metric", "features")[1]
+    assert "centred" not in features  # gradients with respect to features stay correlated
 
 
 # --- which matrix -------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ _PICTURE = "fisherfield-spectrum.png"
 _HIDDEN = (1000, 1000)  # the widths of Figure 1 of Karakida, Akaho, Amari (2019), which has one output
 _OUTPUTS = {"categorical": 10, "heteroscedastic": 2}
 _GAUSSIAN_DIMENSION = 1000
-_CENTERED = "note: kappa_2 = 0, a centred network without outlier: the maximum is the edge of the bulk."
+_CENTERED = "note: centred, gradients of two samples are uncorrelated: no outlier, the maximum is the edge of the bulk."
 _SUBTRACTED = "note: mean subtraction leaves no outlier: the maximum is the edge of the bulk."
 _BULK = (
     "The column refined has this edge, from the law of the bulk; the leading order (theory) leaves fluctuations out."
@@ -466,7 +466,7 @@ def _legend(found: SpectrumComparison, momentum: float) -> str:
         f"theory: leading order in the width; {counted if found.metric == 'parameters' else 'refined: the same.'}",
         "spread: standard deviation over networks; errors: prediction / measured mean - 1.",
     ]
-    notes = _notes(found.theory, found.prediction)
+    notes = _notes(found.prediction)
     if found.metric == "parameters":
         lines.append(f"critical rate: largest learning rate of stable gradient descent at momentum mu = {momentum:g}.")
     if found.theory.given_seeds is not None:
@@ -476,9 +476,9 @@ def _legend(found: SpectrumComparison, momentum: float) -> str:
     return "\n".join([*lines, *notes])
 
 
-def _notes(theory: MeanField, prediction: PredictedMetric) -> list[str]:
+def _notes(prediction: PredictedMetric) -> list[str]:
     """What the numbers do not say by themselves."""
-    if not (prediction.is_mean_subtracted or theory.is_centered):
+    if not (prediction.is_mean_subtracted or prediction.is_centered):
         return []
     note = _SUBTRACTED if prediction.is_mean_subtracted else _CENTERED
     return [note, _NO_BULK if prediction.bulk is None else _BULK]
@@ -564,7 +564,7 @@ def _theory(options: argparse.Namespace) -> Answer:
         text.append("means over samples and, for _st, over pairs of samples")
     if not theory.is_unit_gaussian:
         text.append("The likelihood is evaluated at 10 draws of the outputs from the limiting Gaussian process.")
-    text += _notes(theory, prediction)
+    text += _notes(prediction)
     record = {
         "statistics": prediction.statistics,
         "refined_statistics": prediction.refined_statistics,

@@ -46,7 +46,6 @@ class SpectrumComparison:
     prediction : PredictedMetric
         Of the metric that was measured.
     metric : str
-    kind : str
     seeds : tuple of int
         One per sampled network.
     dtype : str
@@ -61,7 +60,6 @@ class SpectrumComparison:
     theory: MeanField
     prediction: PredictedMetric
     metric: str
-    kind: str
     seeds: tuple[int, ...]
     dtype: str
     measured: tuple[FisherStatistics, ...]
@@ -248,7 +246,6 @@ def compare(
         theory,
         predicted_metric(theory, metric, centered=centered),
         metric,
-        kind,
         numbers,
         precision.name,
         tuple(measured),

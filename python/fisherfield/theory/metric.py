@@ -20,6 +20,10 @@ from .outputs import Betas, Outputs, float64
 
 __all__ = ["LayerSum", "PredictedMetric"]
 
+# Mean overlap of two samples, relative to that with themselves, up to which a metric counts as centred: far above
+# rounding, far below any fluctuation.
+_CENTERED = 1e-10
+
 Array = npt.NDArray[np.float64]
 
 
@@ -146,6 +150,17 @@ class PredictedMetric:
     def layers(self) -> slice:
         """Of which the metric consists."""
         return slice(None) if self.only_layer is None else slice(self.only_layer - 1, self.only_layer)
+
+    @property
+    def is_centered(self) -> bool:
+        """Whether gradients at different samples are uncorrelated, so that nothing leaves the bulk.
+
+        It may be so for one metric and not for another: with odd activations and no bias variance it is for the
+        Fisher information matrix and the tangent kernel, but not for the metric of features; and it is for the block of
+        the first layer wherever the inputs are uncorrelated.
+        """
+        block = self._leading_block
+        return abs(block.mean_off_diagonal) <= _CENTERED * block.mean_diagonal
 
     # --- the block and its counts ---------------------------------------------------------------------------
 

@@ -32,8 +32,6 @@ Array = npt.NDArray[np.float64]
 
 # Samples per side of a tile of the pairwise recursion; no result depends on it.
 _TILE = 96
-# kappa_2 / kappa_1 up to which a network counts as centred: far above rounding, far below any fluctuation.
-_CENTERED = 1e-10
 # Relative to a variance, what of a covariance is rounding.
 _ROUNDING = 1e-12
 # Draws of the outputs from the limiting Gaussian process, over which predictions are averaged.
@@ -608,7 +606,7 @@ class MeanField:
         Nothing then leaves the bulk, and the maximum is its edge: fluctuations, which the leading order of
         :attr:`statistics` leaves out, decide it; :attr:`refined_statistics` has them where :attr:`bulk` is known.
         """
-        return abs(self.kappa2) <= _CENTERED * self.kappa1
+        return self._parameters.is_centered
 
     @property
     def statistics(self) -> FisherStatistics:
