@@ -82,7 +82,18 @@ GROUND = {
     "spectrum", "statistics", *BUILDS,
 }  # fmt: skip
 ENSEMBLE = {"architecture"}  # drawn from by the measuring side, averaged over by the theory
-MEASURING = {"network", "factors", "gram", "metric", "fisher", "features", "tangent", "diagonal"}
+MEASURING = {
+    "network",
+    "factors",
+    "linearized",
+    "products",
+    "gram",
+    "metric",
+    "fisher",
+    "features",
+    "tangent",
+    "diagonal",
+}
 THEORY = {"theory"}
 LEARNING = {"learning"}
 TOP = {"__main__", "cli", "data", "experiments", "plot", "readers", "report"}

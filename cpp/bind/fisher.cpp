@@ -27,7 +27,7 @@ fisherfield::Factors<T> read_factors(const std::vector<Layer<T>>& layers) {
 }
 
 template <class T>
-T* pointer(std::optional<Array<T>>& array) {
+T* mutable_pointer(std::optional<Array<T>>& array) {
   return array ? array->mutable_data() : nullptr;
 }
 
@@ -43,11 +43,36 @@ void layer_forward(const Array<T>& h, const Array<T>& W, const std::optional<Arr
   require(!pre || pre->size() == out.size(), "pre");
   require(0 <= j0 && j0 <= j1 && j1 <= W.shape(0), "columns");
   T* const o = out.mutable_data();
-  T* const s = pointer(slope);
-  T* const p = pointer(pre);
+  T* const s = mutable_pointer(slope);
+  T* const p = mutable_pointer(pre);
   py::gil_scoped_release release;
   fisherfield::layer_forward<T>(h.shape(0), h.shape(1), W.shape(0), h.data(), W.data(), b ? b->data() : nullptr, phi, o,
                                 s, skip ? skip->data() : nullptr, p, j0, j1);
+}
+
+template <class T>
+const T* pointer(const std::optional<Array<T>>& array) {
+  return array ? array->data() : nullptr;
+}
+
+template <class T>
+void layer_tangent(const std::optional<Array<T>>& h, const std::optional<Array<T>>& dW,
+                   const std::optional<Array<T>>& db, const std::optional<Array<T>>& dh, const Array<T>& W,
+                   const std::optional<Array<T>>& slope, Array<T>& out, Index j0, Index j1,
+                   const std::optional<Array<T>>& dskip, std::optional<Array<T>> dpre) {
+  require(out.ndim() == 2 && W.ndim() == 2 && out.shape(1) == W.shape(0), "out, W");
+  const Index samples = out.shape(0), inputs = W.shape(1), outputs = W.shape(0);
+  require(!dW || (h && dW->size() == W.size()), "h, dW");
+  for (const auto* array : {&h, &dh}) require(!*array || (*array)->size() == samples * inputs, "h, dh");
+  require(!db || db->size() == outputs, "db");
+  for (const auto* array : {&slope, &dskip}) require(!*array || (*array)->size() == out.size(), "slope, dskip");
+  require(!dpre || dpre->size() == out.size(), "dpre");
+  require(0 <= j0 && j0 <= j1 && j1 <= outputs, "columns");
+  T* const o = out.mutable_data();
+  T* const p = mutable_pointer(dpre);
+  py::gil_scoped_release release;
+  fisherfield::layer_tangent<T>(samples, inputs, outputs, pointer(h), pointer(dW), pointer(db), pointer(dh), W.data(),
+                                pointer(slope), o, pointer(dskip), p, j0, j1);
 }
 
 template <class T>
@@ -109,15 +134,47 @@ void layer_jacobian(const Array<T>& A, const Array<T>& B, bool bias, Array<T>& o
 }
 
 template <class T>
-void layer_gradient(const Array<T>& A, const Array<T>& B, bool bias, Index seed, T scale, Array<T>& out, Index i0,
-                    Index i1) {
+fisherfield::Block read_block(std::pair<Index, Index> rows, std::pair<Index, Index> columns, const Array<T>& A,
+                              const Array<T>& B) {
+  require(0 <= rows.first && rows.first <= rows.second && rows.second <= B.shape(2), "rows");
+  require(0 <= columns.first && columns.first <= columns.second && columns.second <= A.shape(1), "columns");
+  return {rows.first, rows.second, columns.first, columns.second};
+}
+
+template <class T>
+void layer_gradient(const Array<T>& A, const Array<T>& B, bool bias, Index seed, T scale, Array<T>& out,
+                    std::pair<Index, Index> rows, std::pair<Index, Index> columns) {
   const auto factors = read_factors<T>({{A, B, bias}});
   require(out.size() == B.shape(2) * (A.shape(1) + bias), "out");
   require(0 <= seed && seed < B.shape(0), "seed");
-  require(0 <= i0 && i0 <= i1 && i1 <= B.shape(2), "rows");
+  const auto block = read_block(rows, columns, A, B);
   T* const o = out.mutable_data();
   py::gil_scoped_release release;
-  fisherfield::layer_gradient<T>(factors, factors.layers[0], seed, scale, o, i0, i1);
+  fisherfield::layer_gradient<T>(factors, factors.layers[0], seed, scale, o, block);
+}
+
+template <class T>
+void layer_product(const Array<T>& A, const Array<T>& B, bool bias, const Array<T>& v, Array<T>& out, Index t0,
+                   Index t1) {
+  const auto factors = read_factors<T>({{A, B, bias}});
+  require(v.size() == B.shape(2) * (A.shape(1) + bias), "v");
+  require(out.size() == B.shape(0) * B.shape(1), "out");
+  require(0 <= t0 && t0 <= t1 && t1 <= B.shape(1), "samples");
+  T* const o = out.mutable_data();
+  py::gil_scoped_release release;
+  fisherfield::layer_product<T>(factors, factors.layers[0], v.data(), o, t0, t1);
+}
+
+template <class T>
+void layer_transposed_product(const Array<T>& A, const Array<T>& B, bool bias, const Array<T>& u, Array<T>& out,
+                              std::pair<Index, Index> rows, std::pair<Index, Index> columns) {
+  const auto factors = read_factors<T>({{A, B, bias}});
+  require(out.size() == B.shape(2) * (A.shape(1) + bias), "out");
+  require(u.size() == B.shape(0) * B.shape(1), "u");
+  const auto block = read_block(rows, columns, A, B);
+  T* const o = out.mutable_data();
+  py::gil_scoped_release release;
+  fisherfield::layer_transposed_product<T>(factors, factors.layers[0], u.data(), o, block);
 }
 
 template <class T>
@@ -137,6 +194,11 @@ void register_kernels(py::module_& m) {
         py::arg("begin"), py::arg("end"), py::arg("skip").noconvert() = py::none(),
         py::arg("pre").noconvert() = py::none(),
         "Columns [begin, end) of pre = u, out = phi(u), slope = phi'(u), u = h W^T + b + skip; phi None: out = u.");
+  m.def("layer_tangent", &layer_tangent<T>, py::arg("h").noconvert(), py::arg("dW").noconvert(),
+        py::arg("db").noconvert(), py::arg("dh").noconvert(), py::arg("W").noconvert(), py::arg("slope").noconvert(),
+        py::arg("out").noconvert(), py::arg("begin"), py::arg("end"), py::arg("dskip").noconvert() = py::none(),
+        py::arg("dpre").noconvert() = py::none(),
+        "Columns [begin, end) of dpre = h dW^T + db + dh W^T + dskip and out = slope * dpre; any but W may be None.");
   m.def("layer_backward", &layer_backward<T>, py::arg("next").noconvert(), py::arg("W").noconvert(),
         py::arg("slope").noconvert(), py::arg("out").noconvert(), py::arg("begin"), py::arg("end"),
         py::arg("skip") = false,
@@ -149,8 +211,14 @@ void register_kernels(py::module_& m) {
   m.def("layer_jacobian", &layer_jacobian<T>, py::arg("A").noconvert(), py::arg("B").noconvert(), py::arg("bias"),
         py::arg("out").noconvert(), py::arg("offset"), "The layer's columns of the explicit Jacobian out (T, R, P).");
   m.def("layer_gradient", &layer_gradient<T>, py::arg("A").noconvert(), py::arg("B").noconvert(), py::arg("bias"),
-        py::arg("seed"), py::arg("scale"), py::arg("out").noconvert(), py::arg("begin"), py::arg("end"),
-        "Rows [begin, end) of the layer's part of scale * sum_t of the gradients of one seed.");
+        py::arg("seed"), py::arg("scale"), py::arg("out").noconvert(), py::arg("rows"), py::arg("columns"),
+        "Rows x columns of the layer's part of scale * sum_t of the gradients of one seed; b goes with column 0.");
+  m.def("layer_product", &layer_product<T>, py::arg("A").noconvert(), py::arg("B").noconvert(), py::arg("bias"),
+        py::arg("v").noconvert(), py::arg("out").noconvert(), py::arg("begin"), py::arg("end"),
+        "out[r, t] += gradient[r, t] . v over the layer's parameters, samples [begin, end).");
+  m.def("layer_transposed_product", &layer_transposed_product<T>, py::arg("A").noconvert(), py::arg("B").noconvert(),
+        py::arg("bias"), py::arg("u").noconvert(), py::arg("out").noconvert(), py::arg("rows"), py::arg("columns"),
+        "Rows x columns of the layer's part of sum_rt u[r, t] gradient[r, t]; b goes with column 0.");
   m.def("layer_diagonal", &layer_diagonal<T>, py::arg("A").noconvert(), py::arg("B").noconvert(), py::arg("bias"),
         py::arg("scale"), py::arg("out").noconvert(), py::arg("begin"), py::arg("end"),
         "Rows [begin, end) of the layer's part of the diagonal of the Fisher information matrix.");

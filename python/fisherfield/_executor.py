@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from itertools import count, pairwise
+from itertools import count, pairwise, product
 from threading import Lock
 from typing import TypeVar
 
@@ -134,8 +135,25 @@ def column_blocks(columns: int, itemsize: int, flops: float, executor: Executor 
 
     Work that takes no longer than waking a thread (``flops`` in all) stays in one piece.
     """
+    return _cut(columns, min(4 * workers(executor), int(flops / 4e6)), itemsize)
+
+
+def weight_blocks(
+    rows: int, columns: int, itemsize: int, flops: float, executor: Executor | None
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Cut a matrix of sums over samples into blocks (rows, columns), about two per worker and close to square.
+
+    Each block packs its own columns and transposes its own rows of all samples, so few and square ones are best.
+    """
+    wanted = max(1, min(2 * workers(executor), int(flops / 4e6)))
+    down = math.isqrt(wanted)
+    return list(product(_cut(rows, down, itemsize), _cut(columns, -(-wanted // down), itemsize)))
+
+
+def _cut(length: int, blocks: int, itemsize: int) -> list[tuple[int, int]]:
+    """Ranges (begin, end) of whole kernel panels, at most so many and as even as can be."""
     panel = 192 // itemsize
-    panels = -(-columns // panel)
-    blocks = max(1, min(4 * workers(executor), panels, int(flops / 4e6)))
-    cuts = [min(panels * block // blocks * panel, columns) for block in range(blocks + 1)]
+    panels = -(-length // panel)
+    blocks = max(1, min(blocks, panels))
+    cuts = [min(panels * block // blocks * panel, length) for block in range(blocks + 1)]
     return list(pairwise(cuts))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Any
 
-__all__ = ["available_bytes", "require_memory"]
+from ._validate import non_negative
+
+__all__ = ["as_bytes", "available_bytes", "require_memory"]
 
 
 def _cgroup_bytes() -> int | None:
@@ -33,6 +37,29 @@ def available_bytes() -> int | None:
             found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = _cgroup_bytes()
     return limit if found is None else found if limit is None else min(found, limit)
+
+
+_UNITS = {"": 1, "B": 1} | {
+    prefix + suffix: base**power
+    for suffix, base in (("B", 1000), ("iB", 1024))
+    for power, prefix in enumerate("KMGTP", 1)
+}
+
+
+def as_bytes(value: Any, name: str) -> int:
+    """Return a positive number of bytes, given as a number or as text: ``"4 GB"``, ``"500MiB"``."""
+    if not isinstance(value, str):
+        size = non_negative(value, name, strict=True)
+    else:
+        found = re.fullmatch(r"\s*([0-9.]+(?:[eE]\+?[0-9]+)?)\s*([A-Za-z]*)\s*", value)
+        units = {unit.lower(): factor for unit, factor in _UNITS.items()}
+        try:
+            size = float(found[1]) * units[found[2].lower()] if found else 0
+        except (KeyError, ValueError):
+            size = 0
+    if not 1 <= size < 2**63:
+        raise ValueError(f"{name}: expected bytes, as a number or like '4 GB' or '500 MiB', got {value!r}")
+    return int(size)
 
 
 def human(size: float) -> str:

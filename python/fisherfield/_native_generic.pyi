@@ -35,6 +35,19 @@ def layer_forward(
     skip: FloatArray | None = ...,
     pre: FloatArray | None = ...,
 ) -> None: ...
+def layer_tangent(
+    h: FloatArray | None,
+    dW: FloatArray | None,
+    db: FloatArray | None,
+    dh: FloatArray | None,
+    W: FloatArray,
+    slope: FloatArray | None,
+    out: FloatArray,
+    begin: int,
+    end: int,
+    dskip: FloatArray | None = ...,
+    dpre: FloatArray | None = ...,
+) -> None: ...
 def layer_backward(
     next: FloatArray, W: FloatArray, slope: FloatArray, out: FloatArray, begin: int, end: int, skip: bool = ...
 ) -> None: ...
@@ -49,7 +62,20 @@ def kernel_tile(
 ) -> None: ...
 def layer_jacobian(A: FloatArray, B: FloatArray, bias: bool, out: FloatArray, offset: int) -> None: ...
 def layer_gradient(
-    A: FloatArray, B: FloatArray, bias: bool, seed: int, scale: float, out: FloatArray, begin: int, end: int
+    A: FloatArray,
+    B: FloatArray,
+    bias: bool,
+    seed: int,
+    scale: float,
+    out: FloatArray,
+    rows: _Range,
+    columns: _Range,
+) -> None: ...
+def layer_product(
+    A: FloatArray, B: FloatArray, bias: bool, v: FloatArray, out: FloatArray, begin: int, end: int
+) -> None: ...
+def layer_transposed_product(
+    A: FloatArray, B: FloatArray, bias: bool, u: FloatArray, out: FloatArray, rows: _Range, columns: _Range
 ) -> None: ...
 def layer_diagonal(
     A: FloatArray, B: FloatArray, bias: bool, scale: float, out: FloatArray, begin: int, end: int

@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from . import _executor
 from ._native import kernels
 from ._validate import FloatArray
 from .network import Network
 
-__all__ = ["FactoredJacobian", "LayerFactors", "bytes_per_sample", "factorize", "require_finite_outputs"]
+__all__ = ["FactoredJacobian", "LayerFactors", "backward", "bytes_per_sample", "factorize", "require_finite_outputs"]
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,38 @@ class LayerFactors:
     def summed_gradient(self, seed: int, scale: float, out: FloatArray, executor: Executor | None = None) -> None:
         """Write ``scale * sum_t gradient`` of one seed to ``out``."""
         _executor.run(
-            lambda rows: kernels.layer_gradient(self.A, self.B, self.bias, seed, scale, out, *rows),
-            self._row_blocks(executor),
+            lambda block: kernels.layer_gradient(self.A, self.B, self.bias, seed, scale, out, *block),
+            self._weight_blocks(executor),
             executor,
         )
 
+    def add_product(self, v: FloatArray, out: FloatArray, executor: Executor | None = None) -> None:
+        """Add to ``out`` (R, T) the gradients' products with v (P_l,): one matrix product whatever R."""
+        _executor.run(
+            lambda samples: kernels.layer_product(self.A, self.B, self.bias, v, out, *samples),
+            _executor.column_blocks(self.B.shape[1], self.B.itemsize, self._flops, executor),
+            executor,
+        )
+
+    def transposed_product(self, u: FloatArray, out: FloatArray, executor: Executor | None = None) -> None:
+        """Write to ``out`` (P_l,) the sum of the gradients weighted by u (R, T): one matrix product whatever R."""
+        _executor.run(
+            lambda block: kernels.layer_transposed_product(self.A, self.B, self.bias, u, out, *block),
+            self._weight_blocks(executor),
+            executor,
+        )
+
+    @property
+    def _flops(self) -> float:
+        """Of one product with A."""
+        return 2.0 * len(self.A) * self.num_parameters
+
     def _row_blocks(self, executor: Executor | None) -> list[tuple[int, int]]:
-        flops = 2.0 * self.B.shape[1] * self.num_parameters
-        return _executor.column_blocks(self.B.shape[2], self.B.itemsize, flops, executor)
+        return _executor.column_blocks(self.B.shape[2], self.B.itemsize, self._flops, executor)
+
+    def _weight_blocks(self, executor: Executor | None) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+        rows, columns = self.B.shape[2], self.A.shape[1]
+        return _executor.weight_blocks(rows, columns, self.B.itemsize, self._flops, executor)
 
 
 @dataclass(frozen=True)
@@ -101,6 +127,14 @@ class FactoredJacobian:
             )
         )
 
+    def astype(self, dtype: npt.DTypeLike) -> FactoredJacobian:
+        """Return the factors in another precision, themselves where it is theirs."""
+        if self.dtype == dtype:
+            return self
+        return FactoredJacobian(
+            tuple(LayerFactors(layer.A.astype(dtype), layer.B.astype(dtype), layer.bias) for layer in self.layers)
+        )
+
     def squared_norms(self) -> FloatArray:
         """Squared norm of every gradient, shape (R, T), float64."""
         total = np.zeros((self.num_seeds, self.num_samples))
@@ -112,30 +146,44 @@ class FactoredJacobian:
     def jacobian(self) -> FloatArray:
         """Write out the Jacobian, shape (T, R, P), parameters layer by layer, W (row-major) then b."""
         out = np.empty((self.num_samples, self.num_seeds, self.num_parameters), self.dtype)
-        offset = 0
-        for layer in self.layers:
-            kernels.layer_jacobian(layer.A, layer.B, layer.bias, out, offset)
-            offset += layer.num_parameters
+        for layer, part in zip(self.layers, self._slices, strict=True):
+            kernels.layer_jacobian(layer.A, layer.B, layer.bias, out, part.start)
         return out
 
     def diagonal(self, scale: float, executor: Executor | None = None) -> FloatArray:
         """Return ``scale * sum_t sum_r (gradient)^2`` for every parameter, shape (P,)."""
         out = np.empty(self.num_parameters, self.dtype)
-        offset = 0
-        for layer in self.layers:
-            layer.diagonal(scale, out[offset : offset + layer.num_parameters], executor)
-            offset += layer.num_parameters
+        for layer, part in zip(self.layers, self._slices, strict=True):
+            layer.diagonal(scale, out[part], executor)
         return out
 
     def summed_gradients(self, scale: float, executor: Executor | None = None) -> FloatArray:
         """Return ``scale * sum_t gradient`` for every seed, shape (R, P): one product per layer and seed."""
         out = np.empty((self.num_seeds, self.num_parameters), self.dtype)
-        offset = 0
-        for layer in self.layers:
+        for layer, part in zip(self.layers, self._slices, strict=True):
             for r in range(self.num_seeds):
-                layer.summed_gradient(r, scale, out[r, offset : offset + layer.num_parameters], executor)
-            offset += layer.num_parameters
+                layer.summed_gradient(r, scale, out[r, part], executor)
         return out
+
+    def times(self, v: FloatArray, executor: Executor | None = None) -> FloatArray:
+        """Return the products of every gradient with v (P,), shape (R, T)."""
+        out = np.zeros((self.num_seeds, self.num_samples), self.dtype)
+        for layer, part in zip(self.layers, self._slices, strict=True):
+            layer.add_product(v[part], out, executor)
+        return out
+
+    def transposed_times(self, u: FloatArray, executor: Executor | None = None) -> FloatArray:
+        """Return the sum of all gradients weighted by u (R, T), shape (P,)."""
+        out = np.empty(self.num_parameters, self.dtype)
+        for layer, part in zip(self.layers, self._slices, strict=True):
+            layer.transposed_product(u, out[part], executor)
+        return out
+
+    @property
+    def _slices(self) -> list[slice]:
+        """Where each layer lies among the P entries."""
+        ends = list(accumulate(layer.num_parameters for layer in self.layers))
+        return [slice(begin, end) for begin, end in pairwise([0, *ends])]
 
     def __iter__(self) -> Iterator[LayerFactors]:
         return iter(self.layers)
@@ -169,7 +217,7 @@ def factorize(
     require_finite_outputs(outputs)
     B = [seeds(outputs)]
     for W, skip in zip(net.weights[:0:-1], net.skips[:0:-1], strict=True):
-        B.insert(0, _backward(B[0], W, slopes.pop(), skip, executor))
+        B.insert(0, backward(B[0], W, slopes.pop(), skip, executor))
     return FactoredJacobian(tuple(LayerFactors(a, b, net.has_biases) for a, b in zip(A, B, strict=True)))
 
 
@@ -184,7 +232,7 @@ def require_finite_outputs(outputs: FloatArray) -> None:
         )
 
 
-def _backward(delta: FloatArray, W: FloatArray, slope: FloatArray, skip: bool, executor: Executor | None) -> FloatArray:
+def backward(delta: FloatArray, W: FloatArray, slope: FloatArray, skip: bool, executor: Executor | None) -> FloatArray:
     """``(delta W) o slope (+ delta)``: seeds (R, T, M_l) through W (M_l, M_{l-1}) and the derivatives (T, M_{l-1})."""
     out = np.empty((*delta.shape[:2], W.shape[1]), W.dtype)
     _executor.run(

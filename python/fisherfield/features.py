@@ -6,11 +6,13 @@ from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from . import _executor
 from ._native import kernels
 from .factors import LayerFactors
 from .likelihoods import Likelihood
+from .linearized import Chart
 from .metric import NetworkMetric
 from .network import Network
 
@@ -35,8 +37,8 @@ class FeatureMetric(NetworkMetric):
     """
 
     @property
-    def _layer_dimensions(self) -> tuple[int, ...]:
-        return self.net.widths[:-1]
+    def _charts(self) -> tuple[Chart, ...]:
+        return (Chart(inputs=True),) * self.net.depth
 
     def _represent(self, l: int, layer: LayerFactors) -> LayerFactors:
         """B W: gradients with respect to the layer's inputs, as factors of a constant input."""
@@ -68,12 +70,14 @@ def feature_metric(
     seed: int | np.random.Generator | None = None,
     targets: Any = None,
     executor: Executor | None = None,
+    memory: float | str | None = None,
+    storage: npt.DTypeLike | None = None,
 ) -> FeatureMetric:
     """Return the metric of a network's features on inputs X.
 
     Parameters
     ----------
-    net, X, likelihood, kind, samples, seed, targets, executor
+    net, X, likelihood, kind, samples, seed, targets, executor, memory, storage
         As of :class:`~fisherfield.Fisher`.
 
     Returns
@@ -91,4 +95,4 @@ def feature_metric(
     >>> metric.statistics().num_parameters
     120
     """
-    return FeatureMetric(net, X, likelihood, kind, samples, seed, targets, executor)
+    return FeatureMetric(net, X, likelihood, kind, samples, seed, targets, executor, memory, storage)

@@ -6,10 +6,12 @@ from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ._memory import require_memory
 from ._validate import FloatArray
 from .likelihoods import Likelihood
+from .linearized import Chart
 from .metric import NetworkMetric
 from .network import Network
 
@@ -69,6 +71,12 @@ class Fisher(NetworkMetric):
     executor : concurrent.futures.Executor, optional
         Threads to use (default: a shared pool of ``FISHERFIELD_NUM_THREADS`` or all processors). No bit of any
         result depends on their number; only the last bits of eigenvalues may follow the BLAS's own threads.
+    memory : float or str, optional
+        Bytes, or text like ``"4 GB"``, that may be taken for factors: those of the batch of samples at work, and those
+        that products keep for the next one; what does not fit is computed anew. Default: half of what is available.
+    storage : {"float32", "float64"}, optional
+        Precision in which products keep factors (default: that of the network). In float32 they take half the memory,
+        and products are accurate to 1e-7.
 
     Raises
     ------
@@ -109,8 +117,10 @@ class Fisher(NetworkMetric):
         seed: int | np.random.Generator | None = None,
         targets: Any = None,
         executor: Executor | None = None,
+        memory: float | str | None = None,
+        storage: npt.DTypeLike | None = None,
     ) -> None:
-        super().__init__(net, X, likelihood, kind, samples, seed, targets, executor)
+        super().__init__(net, X, likelihood, kind, samples, seed, targets, executor, memory, storage)
 
     @property
     def num_parameters(self) -> int:
@@ -118,8 +128,8 @@ class Fisher(NetworkMetric):
         return self.dimension
 
     @property
-    def _layer_dimensions(self) -> tuple[int, ...]:
-        return tuple(W.size + (W.shape[0] if self.net.has_biases else 0) for W in self.net.weights)
+    def _charts(self) -> tuple[Chart, ...]:
+        return (Chart(biases=float(self.net.has_biases)),) * self.net.depth
 
     @property
     def parameter_slices(self) -> dict[str, slice]:

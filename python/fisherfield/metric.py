@@ -11,25 +11,39 @@ parameters. They differ in what a layer's factors are; everything asked of G is 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
+from scipy.sparse.linalg import LinearOperator
 
 from . import likelihoods, spectrum
 from ._executor import Progress, check_executor
-from ._memory import require_memory
-from ._validate import FloatArray, as_generator, choice, positive_int, require_finite
+from ._memory import as_bytes, available_bytes, human, require_memory
+from ._validate import FloatArray, as_dtype, as_float_array, as_generator, choice, positive_int, require_finite
 from .factors import FactoredJacobian, LayerFactors, bytes_per_sample, factorize, require_finite_outputs
 from .gram import gram_matrix, symmetric_product
+from .linearized import Chart, LinearizedNetwork
 from .network import Network
+from .products import (
+    Batch,
+    BatchedGradients,
+    CenteredGradients,
+    FactoredBatch,
+    GradientMap,
+    SweptBatch,
+    SymmetricOperator,
+)
 from .statistics import FisherStatistics
 
 __all__ = ["Centered", "Metric", "NetworkMetric"]
 
+_FACTORED_SEEDS = 2  # up to so many, factors take half the operations of sweeps and about the same memory
 _BATCH_BYTES = 2**26  # sums over samples hold the factors of one batch; batches do not depend on threads
 
 
@@ -89,6 +103,11 @@ class Metric(ABC):
     @abstractmethod
     def _jacobians(self) -> Iterator[FloatArray]:
         """The gradients written out, (t, R, P) for successive batches of t samples."""
+
+    @property
+    @abstractmethod
+    def _gradients(self) -> GradientMap:
+        """All gradients as a linear map."""
 
     @abstractmethod
     def output_seeds(self) -> FloatArray:
@@ -283,6 +302,51 @@ class Metric(ABC):
         require_finite(total.diagonal(), "dense()")
         return total
 
+    # --- products -------------------------------------------------------------------------------------------
+
+    def __matmul__(self, V: Any) -> FloatArray:
+        r"""Return G V for V (P,) or (P, k), in the precision of the metric, without G or a Jacobian.
+
+        A product takes :math:`8 T \sum_l M_l M_{l-1}` operations whatever the number of outputs (half of it for one or
+        two seeds), and no more memory than the budget ``memory`` besides the vectors.
+        """
+        product: FloatArray = self.as_linear_operator() @ _as_vectors(V, self.dimension, self.dtype)
+        return product
+
+    def __rmatmul__(self, V: Any) -> FloatArray:
+        """Return V G for V (P,) or (k, P); G is symmetric."""
+        return (self @ np.asarray(V).T).T
+
+    __array_ufunc__ = None  # NumPy leaves ``V @ G`` to us
+
+    def as_linear_operator(self) -> LinearOperator:
+        """Return G as a SciPy LinearOperator of shape (P, P), with products of blocks of vectors."""
+        return SymmetricOperator(self.dimension, self.dtype, self._times)
+
+    def dual_operator(self) -> LinearOperator:
+        """Return the dual as a SciPy LinearOperator of shape (R T, R T), in the order of :meth:`dual`."""
+        return SymmetricOperator(self.num_seeds * self.num_samples, self.dtype, self._dual_times)
+
+    def _times(self, V: FloatArray) -> FloatArray:
+        """G V, vectors as rows."""
+        return self._checked_product(self._gradients.gram_times, V)
+
+    def _dual_times(self, U: FloatArray) -> FloatArray:
+        """G* U, vectors as rows."""
+
+        def times(blocks: FloatArray) -> FloatArray:
+            return self._gradients.times(self._gradients.transposed_times(blocks))
+
+        shape = (len(U), self.num_seeds, self.num_samples)
+        return self._checked_product(times, U.reshape(shape)).reshape(U.shape)
+
+    def _checked_product(self, times: Callable[[FloatArray], FloatArray], vectors: FloatArray) -> FloatArray:
+        with np.errstate(over="ignore", invalid="ignore"):
+            product = times(vectors)
+            product *= self._scale
+        require_finite(product, "the product")
+        return product
+
 
 class NetworkMetric(Metric):
     """A metric whose gradients are those of one network: the likelihood makes the seeds, layers give the factors."""
@@ -297,6 +361,8 @@ class NetworkMetric(Metric):
         seed: int | np.random.Generator | None,
         targets: Any,
         executor: Executor | None,
+        memory: float | str | None,
+        storage: npt.DTypeLike | None,
     ) -> None:
         if not isinstance(net, Network):
             raise TypeError(
@@ -312,6 +378,8 @@ class NetworkMetric(Metric):
         _refuse_foreign("seed", seed, self.kind, "monte_carlo")
         _refuse_foreign("targets", targets, self.kind, "empirical")
         self._executor = executor
+        self._budget = None if memory is None else as_bytes(memory, "memory")
+        self._storage = _as_storage(storage, net.dtype)
         self._layers = slice(None)  # of which the metric consists
         self._whole: NetworkMetric = self  # of which this is a block; it keeps the factors
         if self.kind == "monte_carlo":
@@ -408,8 +476,13 @@ class NetworkMetric(Metric):
 
     @property
     @abstractmethod
+    def _charts(self) -> tuple[Chart, ...]:
+        """How every layer of the network moves with its coordinates in this metric."""
+
+    @property
     def _layer_dimensions(self) -> tuple[int, ...]:
         """P_l, of every layer of the network."""
+        return tuple(chart.dimension(W) for chart, W in zip(self._charts, self.net.weights, strict=True))
 
     def _represent(self, l: int, layer: LayerFactors) -> LayerFactors:
         """The layer's gradients in this metric, from those with respect to its weights and biases."""
@@ -466,29 +539,88 @@ class NetworkMetric(Metric):
         def seeds_at(outputs: FloatArray) -> FloatArray:
             if seeds is not None:
                 return np.ascontiguousarray(seeds[:, begin:end])
-            targets = self.targets
-            return self._seeds(outputs, targets and tuple(drawn[begin:end] for drawn in targets))
+            return self._batch_seeds(outputs, begin, end)
 
-        try:
+        with _counted_from(begin):
             factors = factorize(self.net, self.X[begin:end], seeds_at, self._executor)
-        except ValueError as error:
-            if begin > 0:
-                error.add_note(f"Samples are counted from sample {begin} of X, where a batch begins.")
-            raise
         return FactoredJacobian(tuple(self._represent(l, layer) for l, layer in enumerate(factors)))
+
+    def _batch_seeds(self, outputs: FloatArray, begin: int, end: int) -> FloatArray:
+        """The likelihood's seeds (R, t, C) at the outputs of samples [begin, end)."""
+        targets = self.targets
+        return self._seeds(outputs, targets and tuple(drawn[begin:end] for drawn in targets))
 
     def _batches(self, bytes_per_sample: int, seeds: FloatArray | None = None) -> Iterator[FactoredJacobian]:
         """Factors of successive batches of samples, cut in the same places whether or not they are kept."""
         step = max(1, _BATCH_BYTES // bytes_per_sample)
         for begin, end in pairwise([*range(0, self.num_samples, step), self.num_samples]):
-            if seeds is None and "factors" in self._whole.__dict__:
-                yield self._block_of(self._whole.factors.samples(begin, end))
-            else:
-                yield self._block_of(self._factorize(begin, end, seeds))
+            yield self._factors_of(begin, end, seeds)
+
+    def _factors_of(self, begin: int, end: int, seeds: FloatArray | None) -> FactoredJacobian:
+        """Factors of samples [begin, end), from those that are kept if there are any."""
+        if seeds is None and "factors" in self._whole.__dict__:
+            return self._block_of(self._whole.factors.samples(begin, end))
+        return self._block_of(self._factorize(begin, end, seeds))
 
     def _factor_batches(self, seeds: FloatArray | None = None) -> Iterator[FactoredJacobian]:
         num_seeds = self.num_seeds if seeds is None else len(seeds)
         return self._batches(self._bytes_per_sample(num_seeds), seeds)
+
+    # --- products -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _gradients(self) -> GradientMap:
+        return self._gradient_map(self._has_unit_seeds)
+
+    def _gradient_map(self, unit_seeds: bool) -> GradientMap:
+        """Gradients of the likelihood's seeds or of the outputs: in batches, as many held as the budget allows."""
+        num_seeds = self.net.num_outputs if unit_seeds else self.num_seeds
+        factored = num_seeds <= _FACTORED_SEEDS
+        held = self._held_bytes(num_seeds, factored)
+        working = held + self._working_bytes(num_seeds, factored)
+        budget = self._budget or (available_bytes() or 2**40) // 2
+        if working > budget:
+            raise MemoryError(f"memory: expected at least {human(working)}, for one sample, got {human(budget)}")
+        step = max(1, min(_BATCH_BYTES, budget // 2) // working)
+        ranges = list(pairwise([*range(0, self.num_samples, step), self.num_samples]))
+        kept = int((budget - step * working) // (step * held))
+
+        def make(begin: int, end: int) -> Batch:
+            if not factored:
+                return self._swept(begin, end, unit_seeds)
+            seeds = self._unit_seeds() if unit_seeds and not self._has_unit_seeds else None
+            return FactoredBatch(self._factors_of(begin, end, seeds), self._storage, self._executor)
+
+        return BatchedGradients(ranges, make, kept, num_seeds, self.dimension)
+
+    def _held_bytes(self, num_seeds: int, factored: bool) -> int:
+        """Memory per sample of what products keep: factors, or signals, slopes and outputs."""
+        if factored:
+            return self._bytes_per_sample(num_seeds) * self._storage.itemsize // self.dtype.itemsize
+        return 2 * sum(self.net.widths[1:-1]) * self._storage.itemsize + self.net.num_outputs * self.dtype.itemsize
+
+    def _working_bytes(self, num_seeds: int, factored: bool) -> int:
+        """Memory per sample that making them, or a product, takes besides."""
+        layers = 5 * max(self.net.widths) * self.dtype.itemsize
+        return layers + (self._bytes_per_sample(num_seeds) if factored else 0)
+
+    def _swept(self, begin: int, end: int, unit_seeds: bool) -> SweptBatch:
+        with _counted_from(begin):
+            network = LinearizedNetwork(
+                self.net, self.X[begin:end], self._charts, self._layers, self._storage, self._executor
+            )
+        if unit_seeds:
+            return SweptBatch(network, None, self.net.num_outputs)
+
+        def seeds_at(outputs: FloatArray, samples: tuple[int, int]) -> FloatArray:
+            return self._batch_seeds(outputs, begin + samples[0], begin + samples[1])
+
+        return SweptBatch(network, seeds_at, self.num_seeds)
+
+    @property
+    def _has_unit_seeds(self) -> bool:
+        """Whether the seeds are the unit vectors of output space."""
+        return self.kind == "exact" and self.likelihood == likelihoods.Gaussian()
 
     # --- answers --------------------------------------------------------------------------------------------
 
@@ -558,6 +690,38 @@ def _refuse_foreign(name: str, value: Any, kind: str, owner: str) -> None:
     """Refuse an option that another kind would use."""
     if value is not None and kind != owner:
         raise ValueError(f"{name}: expected only together with kind={owner!r}, got {name} with kind={kind!r}")
+
+
+@contextmanager
+def _counted_from(begin: int) -> Iterator[None]:
+    """Say of an error in a batch from which sample its numbers count."""
+    try:
+        yield
+    except ValueError as error:
+        if begin > 0:
+            error.add_note(f"Samples are counted from sample {begin} of X, where a batch begins.")
+        raise
+
+
+def _as_storage(storage: npt.DTypeLike | None, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Precision in which factors are held: at most that of the network."""
+    found = dtype if storage is None else as_dtype(storage, "storage")
+    if found.itemsize > dtype.itemsize:
+        raise ValueError(f"storage: expected at most the precision of the network, {dtype}, got {found}")
+    return found
+
+
+def _as_vectors(V: Any, size: int, dtype: np.dtype[Any]) -> FloatArray:
+    """One or several vectors of this length and precision."""
+    if np.ndim(V) == 1:
+        vectors = as_float_array(V, "V", ndim=1, shape=(size,))
+    else:
+        vectors = as_float_array(V, "V", ndim=2, shape=(size, None))
+    if vectors.dtype != dtype:
+        raise TypeError(
+            f"V: expected {dtype} like the metric, got {vectors.dtype}; convert it, for instance with .astype"
+        )
+    return vectors
 
 
 class Centered(Metric):
@@ -645,6 +809,10 @@ class Centered(Metric):
     def _has_unit_seeds(self) -> bool:
         """Whether the original's dual already is the products of the outputs' gradients."""
         return np.array_equal(self._output_seeds, self._unit_seeds)
+
+    @cached_property
+    def _gradients(self) -> GradientMap:
+        return CenteredGradients(self.original._gradient_map(unit_seeds=True), self._output_seeds)
 
     @property
     def _gram_bytes(self) -> int:

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ._executor import Progress, check_executor
 from ._memory import require_memory
@@ -14,6 +15,7 @@ from ._validate import FloatArray, boolean, choice, require_finite
 from .architecture import variance_per_layer
 from .factors import FactoredJacobian, LayerFactors
 from .gram import gram_matrix, kernel_matrix
+from .linearized import Chart
 from .metric import NetworkMetric
 from .network import Network
 
@@ -43,7 +45,8 @@ class TangentKernel(NetworkMetric):
     weight_var, bias_var : float or sequence of L floats, optional
         :math:`\sigma_w^2, \sigma_b^2` of the NTK parametrisation. Default: those of the architecture that the network
         was sampled from.
-    executor : concurrent.futures.Executor, optional
+    executor, memory, storage
+        As of :class:`~fisherfield.Fisher`.
 
     Raises
     ------
@@ -71,8 +74,10 @@ class TangentKernel(NetworkMetric):
         weight_var: Any = None,
         bias_var: Any = None,
         executor: Executor | None = None,
+        memory: float | str | None = None,
+        storage: npt.DTypeLike | None = None,
     ) -> None:
-        super().__init__(net, X, "gaussian", "exact", None, None, None, executor)
+        super().__init__(net, X, "gaussian", "exact", None, None, None, executor, memory, storage)
         self.parametrization = choice(parametrization, "parametrization", PARAMETRIZATIONS)
         self._variances = _variances(net, self.parametrization, weight_var, bias_var)
 
@@ -85,21 +90,22 @@ class TangentKernel(NetworkMetric):
         return self.net.num_outputs * self.num_samples
 
     @property
-    def _layer_dimensions(self) -> tuple[int, ...]:
-        return tuple(W.size + W.shape[0] * self._bias_counts(l) for l, W in enumerate(self.net.weights))
+    def _charts(self) -> tuple[Chart, ...]:
+        return tuple(self._chart(l) for l in range(self.net.depth))
 
-    def _bias_counts(self, l: int) -> bool:
-        """Whether the output depends on the layer's bias parameters."""
-        return self.net.has_biases and (self._variances is None or self._variances[1][l] > 0)
+    def _chart(self, l: int) -> Chart:
+        if self._variances is None:
+            return Chart(biases=float(self.net.has_biases))
+        weight_var, bias_var = (variances[l] for variances in self._variances)
+        return Chart(math.sqrt(weight_var / self.net.widths[l]), math.sqrt(bias_var))
 
     def _represent(self, l: int, layer: LayerFactors) -> LayerFactors:
         if self._variances is None:
             return layer
-        weight_var, bias_var = (variances[l] for variances in self._variances)
-        weight_scale, bias_scale = math.sqrt(weight_var / layer.A.shape[1]), math.sqrt(bias_var)
-        if not self._bias_counts(l):
-            return LayerFactors(weight_scale * layer.A, layer.B, False)
-        return LayerFactors(weight_scale / bias_scale * layer.A, bias_scale * layer.B, True)
+        chart = self._chart(l)
+        if chart.biases == 0:
+            return LayerFactors(chart.weights * layer.A, layer.B, False)
+        return LayerFactors(chart.weights / chart.biases * layer.A, chart.biases * layer.B, True)
 
     def _bytes_per_sample(self, num_seeds: int) -> int:
         return super()._bytes_per_sample(num_seeds) * (1 if self._variances is None else 2)  # scaled copies

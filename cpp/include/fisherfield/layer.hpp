@@ -1,4 +1,4 @@
-// Forward and backward step through one dense layer, possibly with a skip, on a block of its columns.
+// Forward, tangent and backward step through one dense layer, possibly with a skip, on a block of its columns.
 //
 // A step is cut by columns, not by samples: then each task packs its own part of the weights once, and the weights are
 // never packed twice. Activations are applied to rows while they are in the cache.
@@ -26,6 +26,34 @@ void layer_forward(Index samples, Index inputs, Index outputs, const T* h, const
   };
   product<T>(samples, j1 - j0, inputs, h, inputs, PackTransposed<T>{W + j0 * inputs, inputs}, b ? b + j0 : nullptr,
              out + j0, outputs, activate);
+}
+
+// Columns [j0, j1) of the derivative of a forward step along dW, db, dh and dskip:
+// du = h dW^T + db + dh W^T + dskip, then dpre = du and out = slope o du, all (samples x outputs). Any may be null:
+// dW, db, dh and dskip are then zero, slope one, dpre not written. Shapes as in layer_forward.
+template <class T>
+void layer_tangent(Index samples, Index inputs, Index outputs, const T* h, const T* dW, const T* db, const T* dh,
+                   const T* W, const T* slope, T* out, const T* dskip, T* dpre, Index j0, Index j1) {
+  const Index n = j1 - j0;
+  const auto finish = [&](Index i, Index rows, Index j, Index columns) {
+    for (Index r = i; r < i + rows; ++r) {
+      const Index corner = r * outputs + j0 + j;
+      T* u = out + corner;
+      for (Index c = 0; dskip && c < columns; ++c) u[c] += dskip[corner + c];
+      if (dpre) std::copy_n(u, columns, dpre + corner);
+      for (Index c = 0; slope && c < columns; ++c) u[c] *= slope[corner + c];
+    }
+  };
+  const T* start = db ? db + j0 : nullptr;
+  const PackTransposed<T> along{dW ? dW + j0 * inputs : nullptr, inputs}, through{W + j0 * inputs, inputs};
+  if (dW && dh) {
+    product<T>(samples, n, inputs, h, inputs, along, start, out + j0, outputs, NoFinish{});
+    product<T>(samples, n, inputs, dh, inputs, through, nullptr, out + j0, outputs, finish, true);
+  } else if (dW) {
+    product<T>(samples, n, inputs, h, inputs, along, start, out + j0, outputs, finish);
+  } else {
+    product<T>(samples, n, dh ? inputs : 0, dh, inputs, through, start, out + j0, outputs, finish);
+  }
 }
 
 // y = a o y + b. Packets throughout, the remainder in a padded one: a compiler may fuse the multiply-add of a loop's

@@ -186,13 +186,16 @@ void pack_columns(const Pack& pack, Index k0, Index k, Index j0, Index n, T* pac
 }
 
 // c (m x n, row-major) = start + a b, where pack delivers the panels of b. start is null (zero) or a row of n values
-// added to every row. When the rows [i, i + rows) x columns [j, j + columns) are complete, finish(i, rows, j, columns)
+// added to every row; onto: c += a b instead, the chain going on from what c holds. When the rows [i, i + rows) x columns [j, j + columns) are complete, finish(i, rows, j, columns)
 // is called while they are in the cache.
 template <class T, class Pack, class Finish>
 void product(Index m, Index n, Index k, const T* a, Index lda, const Pack& pack, const T* start, T* c, Index ldc,
-             const Finish& finish) {
+             const Finish& finish, bool onto = false) {
   using M = Micro<T>;
   using Packet = typename M::Packet;
+  for (Index i = 0; k == 0 && !onto && i < m; ++i)
+    for (Index j = 0; j < n; ++j) c[i * ldc + j] = start ? start[j] : T(0);
+  if (k == 0) return finish(0, m, 0, n);
   AlignedBuffer<T> packed(M::columns * std::min(k, M::depth));
   alignas(64) T tile[M::rows * M::panel];
   for (Index j0 = 0; j0 < n; j0 += M::columns) {
@@ -210,12 +213,13 @@ void product(Index m, Index n, Index k, const T* a, Index lda, const Pack& pack,
             const Index columns = std::min(ld, nj - j);
             T* corner = c + i * ldc + j0 + j;
             const bool whole = columns == ld && rows == M::rows;
-            for (Index r = 0; k0 > 0 && !whole && r < rows; ++r)  // the chain continues from the partial sums
+            const bool resumes = onto || k0 > 0;
+            for (Index r = 0; resumes && !whole && r < rows; ++r)  // the chain continues from the partial sums
               std::copy(corner + r * ldc, corner + r * ldc + columns, tile + r * ld);
             const T* from = whole ? corner : tile;
             const Index ld_from = whole ? ldc : ld;
             Accumulator<T, V> acc;
-            if (k0 > 0) {
+            if (resumes) {
               acc.for_each([=](Packet& p, Index r, Index column) FISHERFIELD_INLINE_LAMBDA {
                 p = Eigen::internal::ploadu<Packet>(from + r * ld_from + column);
               });
@@ -236,6 +240,22 @@ void product(Index m, Index n, Index k, const T* a, Index lda, const Pack& pack,
       }
     }
   }
+}
+
+// step(a + c, b + c) for successive packets of two arrays, the remainder in padded ones whose second is written back: a
+// compiler may fuse the multiply-add of a loop's vector body and not that of its remainder, and bits would depend on
+// the cut.
+template <class T, class B, class Step>
+void for_packets(Index n, const T* a, B* b, const Step& step) {
+  constexpr Index width = Micro<T>::width;
+  const Index whole = n / width * width, rest = n - whole;
+  for (Index c = 0; c < whole; c += width) step(a + c, b + c);
+  if (rest == 0) return;
+  T p[width] = {}, q[width] = {};
+  std::copy_n(a + whole, rest, p);
+  std::copy_n(b + whole, rest, q);
+  step(p, q);
+  if constexpr (!std::is_const_v<B>) std::copy_n(q, rest, b + whole);
 }
 
 struct NoFinish {

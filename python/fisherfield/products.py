@@ -1,0 +1,214 @@
+r"""Products with a metric and with its dual, batch by batch, within a budget of memory.
+
+With J the (R T, P) matrix of all gradients, :math:`G = s J^\top J` and :math:`G^* = s J J^\top`. Nothing larger than a
+vector is formed; of every batch of samples one keeps what products need, as many batches as the budget holds, and makes
+the others anew each time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse.linalg import LinearOperator
+
+from ._validate import FloatArray, as_float_array
+from .factors import FactoredJacobian
+from .linearized import LinearizedNetwork
+
+__all__ = ["BatchedGradients", "CenteredGradients", "FactoredBatch", "GradientMap", "SweptBatch", "SymmetricOperator"]
+
+Range = tuple[int, int]
+_SEED_BYTES = 2**24  # seeds of C outputs grow like C^2: they are made anew, for few samples at a time
+
+
+class GradientMap(ABC):
+    """J as a linear map; vectors are rows."""
+
+    @abstractmethod
+    def times(self, V: FloatArray) -> FloatArray:
+        """Return J V: (k, P) to (k, R, T)."""
+
+    @abstractmethod
+    def transposed_times(self, U: FloatArray) -> FloatArray:
+        """Return J^T U: (k, R, T) to (k, P)."""
+
+    def gram_times(self, V: FloatArray) -> FloatArray:
+        """Return J^T J V: (k, P) to (k, P)."""
+        return self.transposed_times(self.times(V))
+
+
+class Batch(Protocol):
+    """The gradients of some samples."""
+
+    def times(self, v: FloatArray) -> FloatArray:
+        """Return the products of every gradient with v (P,), shape (R, t)."""
+
+    def transposed_times(self, u: FloatArray) -> FloatArray:
+        """Return the sum of the gradients weighted by u (R, t), shape (P,)."""
+
+
+class FactoredBatch:
+    r"""Gradients as factors: :math:`4 t \sum_l M_l M_{l-1}` operations a product, and every seed read twice."""
+
+    def __init__(self, factors: FactoredJacobian, storage: np.dtype[Any], executor: Any) -> None:
+        self._dtype, self._executor = factors.dtype, executor
+        self._factors = factors.astype(storage)
+
+    def times(self, v: FloatArray) -> FloatArray:
+        """Return J v."""
+        return self._factors.astype(self._dtype).times(v, self._executor)
+
+    def transposed_times(self, u: FloatArray) -> FloatArray:
+        """Return J^T u."""
+        return self._factors.astype(self._dtype).transposed_times(u, self._executor)
+
+
+class SweptBatch:
+    """Gradients as sweeps through the linearised network, with the seeds in output space.
+
+    Parameters
+    ----------
+    network : LinearizedNetwork
+        At the samples of the batch.
+    seeds_at : callable or None
+        From outputs (t, C) and their samples (begin, end), counted from the batch, the seeds (R, t, C). None: the unit
+        vectors of output space.
+    num_seeds : int
+        R.
+    """
+
+    def __init__(
+        self,
+        network: LinearizedNetwork,
+        seeds_at: Callable[[FloatArray, Range], FloatArray] | None,
+        num_seeds: int,
+    ) -> None:
+        self._network, self._seeds_at, self._num_seeds = network, seeds_at, num_seeds
+
+    def times(self, v: FloatArray) -> FloatArray:
+        """Return J v."""
+        moved = self._network.times(v)
+        if self._seeds_at is None:
+            return np.ascontiguousarray(moved.T)
+        out = np.empty((self._num_seeds, len(moved)), moved.dtype)
+        for (begin, end), seeds in self._seeds(self._seeds_at):
+            out[:, begin:end] = np.einsum("rtk,tk->rt", seeds, moved[begin:end])
+        return out
+
+    def transposed_times(self, u: FloatArray) -> FloatArray:
+        """Return J^T u."""
+        if self._seeds_at is None:
+            return self._network.transposed_times(np.ascontiguousarray(u.T))
+        y = np.empty_like(self._network.outputs)
+        for (begin, end), seeds in self._seeds(self._seeds_at):
+            y[begin:end] = np.einsum("rtk,rt->tk", seeds, u[:, begin:end])
+        return self._network.transposed_times(y)
+
+    def _seeds(self, seeds_at: Callable[[FloatArray, Range], FloatArray]) -> Iterator[tuple[Range, FloatArray]]:
+        outputs = self._network.outputs
+        step = max(1, _SEED_BYTES // (self._num_seeds * outputs.shape[1] * outputs.itemsize))
+        for begin in range(0, len(outputs), step):
+            end = min(begin + step, len(outputs))
+            yield (begin, end), seeds_at(outputs[begin:end], (begin, end))
+
+
+class BatchedGradients(GradientMap):
+    """J, batch by batch; the first ``num_kept`` batches are held between products.
+
+    No bit of a result depends on how many are held.
+    """
+
+    def __init__(
+        self, ranges: Sequence[Range], make: Callable[[int, int], Batch], num_kept: int, num_seeds: int, dimension: int
+    ) -> None:
+        self._ranges, self._make, self._num_kept = ranges, make, num_kept
+        self._num_seeds, self._dimension = num_seeds, dimension
+        self._kept: dict[Range, Batch] = {}
+
+    def times(self, V: FloatArray) -> FloatArray:
+        """Return J V."""
+        out = np.empty((len(V), self._num_seeds, self._ranges[-1][1]), V.dtype)
+        for (begin, end), batch in self._batches():
+            for j, v in enumerate(V):
+                out[j, :, begin:end] = batch.times(v)
+        return out
+
+    def transposed_times(self, U: FloatArray) -> FloatArray:
+        """Return J^T U."""
+        out = np.zeros((len(U), self._dimension), U.dtype)
+        for (begin, end), batch in self._batches():
+            for j, u in enumerate(U):
+                out[j] += batch.transposed_times(np.ascontiguousarray(u[:, begin:end]))
+        return out
+
+    def gram_times(self, V: FloatArray) -> FloatArray:
+        """Return J^T J V."""
+        out = np.zeros_like(V)
+        for _, batch in self._batches():
+            for j, v in enumerate(V):
+                out[j] += batch.transposed_times(batch.times(v))
+        return out
+
+    def _batches(self) -> Iterator[tuple[Range, Batch]]:
+        for index, samples in enumerate(self._ranges):
+            batch = self._kept.get(samples)
+            if batch is None:
+                batch = self._make(*samples)
+            if index < self._num_kept:
+                self._kept[samples] = batch
+            yield samples, batch
+
+
+class CenteredGradients(GradientMap):
+    """J of a mean-subtracted network: outputs' gradients less their means, times the seeds (R, T, C)."""
+
+    def __init__(self, outputs: GradientMap, seeds: FloatArray) -> None:
+        self._outputs, self._seeds = outputs, seeds
+
+    def times(self, V: FloatArray) -> FloatArray:
+        """Return J V."""
+        moved = _center(self._outputs.times(V))
+        products: FloatArray = np.einsum("rtk,nkt->nrt", self._seeds, moved)
+        return products
+
+    def transposed_times(self, U: FloatArray) -> FloatArray:
+        """Return J^T U."""
+        return self._outputs.transposed_times(_center(np.einsum("rtk,nrt->nkt", self._seeds, U)))
+
+
+def _center(array: FloatArray) -> FloatArray:
+    """Subtract means over samples, the last axis."""
+    array -= array.mean(axis=-1, keepdims=True, dtype=np.float64).astype(array.dtype)
+    return array
+
+
+class SymmetricOperator(LinearOperator):  # type: ignore[misc]
+    """A symmetric matrix known through its products with blocks of vectors.
+
+    A SciPy LinearOperator: ``operator @ V`` takes (n,) or (n, k), in the dtype of the operator.
+    """
+
+    def __init__(self, size: int, dtype: npt.DTypeLike, times: Callable[[FloatArray], FloatArray]) -> None:
+        super().__init__(np.dtype(dtype), (size, size))
+        self._times = times
+
+    def _matmat(self, V: Any) -> FloatArray:
+        block = as_float_array(V, "V", ndim=2, shape=(self.shape[0], None))
+        if block.dtype != self.dtype:
+            raise TypeError(f"V: expected {self.dtype} like the operator, got {block.dtype}; convert it with .astype")
+        return np.ascontiguousarray(self._times(np.ascontiguousarray(block.T)).T)
+
+    def _matvec(self, v: Any) -> FloatArray:
+        column: FloatArray = self._matmat(np.reshape(v, (-1, 1)))
+        return column[:, 0]
+
+    _rmatmat, _rmatvec = _matmat, _matvec
+
+    def _adjoint(self) -> SymmetricOperator:
+        return self
+
+    _transpose = _adjoint
