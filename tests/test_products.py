@@ -1,17 +1,14 @@
 """Products with a metric and its dual, against the matrices written out."""
 
 import numpy as np
-import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scipy.sparse.linalg import LinearOperator, aslinearoperator, eigsh
 
 import fisherfield as ff
-from fisherfield import likelihoods
 from test_kinds import draw_targets, laws_for, likelihood_of, moderate
 from tolerances import assert_close, tolerance_of
 
-from cases import cases, make_case
+from cases import cases
 
 METRICS = ("parameters", "ntk", "features")
 

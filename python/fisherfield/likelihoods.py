@@ -37,7 +37,7 @@ True
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -63,6 +63,7 @@ __all__ = [
 
 KINDS = ("exact", "monte_carlo", "empirical")
 
+_SEED_BYTES = 2**24  # held at once where seeds are made only to be multiplied
 _LOG_2PI = float(np.log(2 * np.pi))
 _MOST = 2**63 - 1024  # largest float64 that int64 can hold: counts up to here come as integers or floats
 _NO_PROBABILITY = -750.0  # exp of anything below is zero in float64
@@ -80,7 +81,8 @@ class Likelihood(ABC):
     A subclass writes :meth:`log_density`, :meth:`score`, :meth:`information` and :meth:`sample`, for all samples at
     once. Inside the library they are called with finite float arrays, and :meth:`score` and :meth:`log_density` with
     targets that came from :meth:`sample` or through :meth:`as_targets`. The other methods have defaults; override
-    :meth:`seeds` where a square root of the information is known, :meth:`num_seeds` where its rank R is below C,
+    :meth:`seeds` where a square root of the information is known (and :meth:`seeds_times`,
+    :meth:`seeds_transposed_times` where it need not be formed), :meth:`num_seeds` where its rank R is below C,
     :meth:`check_outputs` where not every C will do and :meth:`as_targets` where targets are not floats (T, C).
 
     The built-in likelihoods compute in float64 and round to the dtype of the outputs; a result that this dtype cannot
@@ -179,6 +181,25 @@ class Likelihood(ABC):
         roots = np.sqrt(np.maximum(values, 0))
         return _rounded((vectors * roots[:, None, :]).transpose(2, 0, 1), dtype, "seeds")
 
+    def seeds_times(self, outputs: FloatArray, u: FloatArray) -> FloatArray:
+        """Return ``sum_r S[r, t] u[r, t]``, shape (T, C), for outputs (T, C) and u (R, T)."""
+        y = np.empty_like(outputs)
+        for part in self._parts(outputs):
+            np.einsum("rtk,rt->tk", self.seeds(outputs[part]), u[:, part], out=y[part])
+        return y
+
+    def seeds_transposed_times(self, outputs: FloatArray, y: FloatArray) -> FloatArray:
+        """Return ``S[r, t] . y[t]``, shape (R, T), for outputs and y (T, C)."""
+        u = np.empty((self.num_seeds(outputs.shape[1]), len(outputs)), outputs.dtype)
+        for part in self._parts(outputs):
+            u[:, part] = np.einsum("rtk,tk->rt", self.seeds(outputs[part]), y[part])
+        return u
+
+    def _parts(self, outputs: FloatArray) -> Iterator[slice]:
+        """Ranges of samples whose seeds, of C^2 numbers each, take little memory."""
+        step = max(1, _SEED_BYTES // (outputs.shape[1] ** 2 * 8))
+        return (slice(begin, begin + step) for begin in range(0, len(outputs), step))
+
     def check_outputs(self, num_outputs: int) -> None:
         """Raise ``ValueError`` if a network of so many outputs does not fit; the default accepts any number."""
         return
@@ -215,8 +236,36 @@ class Likelihood(ABC):
         return y.astype(np.float64, copy=False) if y.dtype.kind == "f" else y
 
 
+class _Independent(Likelihood):
+    """A likelihood whose information is diagonal: seeds are unit vectors times the roots of its entries."""
+
+    @abstractmethod
+    def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+        """Square roots of the diagonal of the information, (T, C), at the float64 outputs f."""
+
+    def seeds(self, outputs: FloatArray) -> FloatArray:
+        """Return the diagonal square root of the information, row by row, shape (C, T, C)."""
+        roots = self._rounded_roots(outputs)
+        diagonal = np.arange(roots.shape[1])
+        result = np.zeros((len(diagonal), *roots.shape), roots.dtype)
+        result[diagonal, :, diagonal] = roots.T
+        return result
+
+    def seeds_times(self, outputs: FloatArray, u: FloatArray) -> FloatArray:
+        """Return ``sum_r S[r, t] u[r, t]``, shape (T, C), for outputs (T, C) and u (C, T)."""
+        return self._rounded_roots(outputs) * u.T
+
+    def seeds_transposed_times(self, outputs: FloatArray, y: FloatArray) -> FloatArray:
+        """Return ``S[r, t] . y[t]``, shape (C, T), for outputs and y (T, C)."""
+        return np.ascontiguousarray((self._rounded_roots(outputs) * y).T)
+
+    def _rounded_roots(self, outputs: FloatArray) -> FloatArray:
+        f, dtype = self._outputs(outputs)
+        return _rounded(self._roots(f, dtype), dtype, "seeds")
+
+
 @dataclass(frozen=True)
-class Gaussian(Likelihood):
+class Gaussian(_Independent):
     r"""``y ~ N(f, diag(noise_var))``: least squares (Karakida, Akaho, Amari 2019, Eqs. 1-2, with unit noise).
 
     .. math:: \log p = -\tfrac12 \sum_k \left[ (y_k - f_k)^2 / \sigma_k^2 + \log 2\pi\sigma_k^2 \right], \quad
@@ -285,10 +334,8 @@ class Gaussian(Likelihood):
             precision = 1 / np.asarray(self.noise_var)
         return _diagonal_matrices(np.broadcast_to(precision, f.shape), dtype, "information")
 
-    def seeds(self, outputs: FloatArray) -> FloatArray:
-        """Return the unit vectors of output space over the standard deviations, shape (C, T, C)."""
-        f, dtype = self._outputs(outputs)
-        return _diagonal_seeds(np.broadcast_to(1 / np.sqrt(self.noise_var), f.shape), dtype)
+    def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+        return np.broadcast_to(1 / np.sqrt(self.noise_var), f.shape)
 
     def sample(self, outputs: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Return ``f`` and noise, shape (T, C), in the dtype of the outputs (T, C)."""
@@ -300,7 +347,7 @@ class Gaussian(Likelihood):
 
 
 @dataclass(frozen=True)
-class HeteroscedasticGaussian(Likelihood):
+class HeteroscedasticGaussian(_Independent):
     r"""``y ~ N(mu, diag(exp(s)))`` whose mean and log variance both are outputs, (mu_1..mu_m, s_1..s_m), C = 2 m.
 
     .. math:: \log p = -\tfrac12 \sum_k \left[ (y_k - \mu_k)^2 e^{-s_k} + s_k + \log 2\pi \right], \quad
@@ -357,11 +404,9 @@ class HeteroscedasticGaussian(Likelihood):
         _, _, precision = _means_and_variances(f, dtype)
         return _diagonal_matrices(np.hstack([precision, np.full_like(precision, 0.5)]), dtype, "information")
 
-    def seeds(self, outputs: FloatArray) -> FloatArray:
-        """Return the square root ``diag(e^(-s/2), sqrt(1/2))`` row by row, shape (C, T, C)."""
-        f, dtype = self._outputs(outputs)
+    def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
         _, log_var, _ = _means_and_variances(f, dtype)
-        return _diagonal_seeds(np.hstack([np.exp(-0.5 * log_var), np.full_like(log_var, np.sqrt(0.5))]), dtype)
+        return np.hstack([np.exp(-0.5 * log_var), np.full_like(log_var, np.sqrt(0.5))])
 
     def sample(self, outputs: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Return ``mu`` and noise of variance ``e^s``, shape (T, C / 2), in the dtype of the outputs (T, C)."""
@@ -459,16 +504,36 @@ class Categorical(Likelihood):
     def seeds(self, outputs: FloatArray) -> FloatArray:
         """Return the Cholesky factor of the information, column by column, shape (C - 1, T, C)."""
         f, dtype = self._outputs(outputs)
-        weights = _relative_weights(f)
-        total, first, tails = weights.sum(axis=1, keepdims=True), weights[:, :-1], _tails(weights)
-        positive = np.where(tails > 0, tails, 1)
-        roots = np.sqrt(first / total * (tails / (first + positive)))
-        slopes = roots / -positive
+        weights, roots, slopes = self._cholesky(f)
         result = np.zeros((f.shape[1] - 1, *f.shape), dtype)
         for j, column in enumerate(result):
             column[:, j] = roots[:, j]
             np.multiply(weights[:, j + 1 :], slopes[:, j, None], out=column[:, j + 1 :], casting="same_kind")
         return result
+
+    def _cholesky(self, f: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """``S_ij`` = roots_j for i = j, weights_i slopes_j for i > j: (T, C), (T, C - 1) and (T, C - 1)."""
+        weights = _relative_weights(f)
+        total, first, tails = weights.sum(axis=1, keepdims=True), weights[:, :-1], _tails(weights)
+        positive = np.where(tails > 0, tails, 1)
+        roots = np.sqrt(first / total * (tails / (first + positive)))
+        return weights, roots, roots / -positive
+
+    def seeds_times(self, outputs: FloatArray, u: FloatArray) -> FloatArray:
+        """Return S u, shape (T, C), for outputs (T, C) and u (C - 1, T), by sums over the columns before each row."""
+        f, dtype = self._outputs(outputs)
+        weights, roots, slopes = self._cholesky(f)
+        y = np.zeros(f.shape)
+        y[:, :-1] = roots * u.T
+        y[:, 1:] += weights[:, 1:] * np.cumsum(slopes * u.T, axis=1)
+        return y.astype(dtype)
+
+    def seeds_transposed_times(self, outputs: FloatArray, y: FloatArray) -> FloatArray:
+        """Return S^T y, shape (C - 1, T), for outputs and y (T, C), by sums over the rows after each column."""
+        f, dtype = self._outputs(outputs)
+        weights, roots, slopes = self._cholesky(f)
+        below = np.cumsum((weights * y)[:, :0:-1], axis=1)[:, ::-1]
+        return np.ascontiguousarray((roots * y[:, :-1] + slopes * below).T.astype(dtype))
 
     def sample(self, outputs: FloatArray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Return classes drawn with the softmax's probabilities, int64, shape (T,), for outputs (T, C)."""
@@ -480,7 +545,7 @@ class Categorical(Likelihood):
 
 
 @dataclass(frozen=True)
-class Bernoulli(Likelihood):
+class Bernoulli(_Independent):
     r"""C independent events with probabilities p = 1 / (1 + e^-f): binary or multi-label classification.
 
     .. math:: \log p(y) = -\sum_k \log(1 + e^{(1 - 2 y_k) f_k}), \quad s = y - p, \quad
@@ -521,11 +586,9 @@ class Bernoulli(Likelihood):
         f, dtype = self._outputs(outputs)
         return _diagonal_matrices(special.expit(f) * special.expit(-f), dtype, "information")
 
-    def seeds(self, outputs: FloatArray) -> FloatArray:
-        """Return the square root ``diag(sqrt(p (1 - p)))`` row by row, shape (C, T, C)."""
-        f, dtype = self._outputs(outputs)
+    def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
         half = np.exp(-0.5 * np.abs(f))
-        return _diagonal_seeds(half / (1 + half**2), dtype)
+        return np.asarray(half / (1 + half**2))
 
     def sample(self, outputs: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Return events 0 and 1, shape (T, C), in the dtype of the outputs (T, C)."""
@@ -535,7 +598,7 @@ class Bernoulli(Likelihood):
 
 
 @dataclass(frozen=True)
-class Poisson(Likelihood):
+class Poisson(_Independent):
     r"""C independent counts of rates e^f (logarithmic link).
 
     .. math:: \log p(y) = \sum_k \left[ y_k f_k - e^{f_k} - \log y_k! \right], \quad s = y - e^f, \quad
@@ -579,11 +642,9 @@ class Poisson(Likelihood):
         f, dtype = self._outputs(outputs)
         return _diagonal_matrices(_rates(f, dtype), dtype, "information")
 
-    def seeds(self, outputs: FloatArray) -> FloatArray:
-        """Return the square root ``diag(e^(f/2))`` row by row, shape (C, T, C)."""
-        f, dtype = self._outputs(outputs)
+    def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
         _rates(f, dtype)  # refuses those that overflow, as the other methods do
-        return _diagonal_seeds(np.exp(0.5 * f), dtype)
+        return np.asarray(np.exp(0.5 * f))
 
     def sample(self, outputs: FloatArray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Return counts, int64, shape (T, C), for outputs (T, C).
@@ -680,14 +741,6 @@ def _diagonal_matrices(values: FloatArray, dtype: np.dtype[Any], name: str) -> F
     diagonal = np.arange(values.shape[1])
     result = np.zeros((*values.shape, len(diagonal)), dtype)
     result[:, diagonal, diagonal] = _rounded(values, dtype, name)
-    return result
-
-
-def _diagonal_seeds(roots: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
-    """Diagonals (T, C) to seeds (C, T, C)."""
-    diagonal = np.arange(roots.shape[1])
-    result = np.zeros((len(diagonal), *roots.shape), dtype)
-    result[diagonal, :, diagonal] = _rounded(roots.T, dtype, "seeds")
     return result
 
 

@@ -22,10 +22,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator
 
-from . import likelihoods, spectrum
+from . import likelihoods, spectrum, top_eigenpairs
 from ._executor import Progress, check_executor
 from ._memory import as_bytes, available_bytes, human, require_memory
 from ._validate import FloatArray, as_dtype, as_float_array, as_generator, choice, positive_int, require_finite
+from .costs import Cost, operations_per_second
+from .eigenpairs import EigenPairs
 from .factors import FactoredJacobian, LayerFactors, bytes_per_sample, factorize, require_finite_outputs
 from .gram import gram_matrix, symmetric_product
 from .linearized import Chart, LinearizedNetwork
@@ -34,10 +36,13 @@ from .products import (
     Batch,
     BatchedGradients,
     CenteredGradients,
+    ExplicitSeeds,
     FactoredBatch,
     GradientMap,
+    LikelihoodSeeds,
     SweptBatch,
     SymmetricOperator,
+    UnitSeeds,
 )
 from .statistics import FisherStatistics
 
@@ -310,7 +315,7 @@ class Metric(ABC):
         A product takes :math:`8 T \sum_l M_l M_{l-1}` operations whatever the number of outputs (half of it for one or
         two seeds), and no more memory than the budget ``memory`` besides the vectors.
         """
-        product: FloatArray = self.as_linear_operator() @ _as_vectors(V, self.dimension, self.dtype)
+        product: FloatArray = self.as_linear_operator() @ self._as_vectors(V, "V")
         return product
 
     def __rmatmul__(self, V: Any) -> FloatArray:
@@ -326,6 +331,140 @@ class Metric(ABC):
     def dual_operator(self) -> LinearOperator:
         """Return the dual as a SciPy LinearOperator of shape (R T, R T), in the order of :meth:`dual`."""
         return SymmetricOperator(self.num_seeds * self.num_samples, self.dtype, self._dual_times)
+
+    def top_eigenpairs(
+        self,
+        k: int = 1,
+        tol: float = 1e-6,
+        *,
+        vectors: bool = False,
+        start: Any = None,
+        max_products: int | None = None,
+        method: str = "auto",
+        seed: int | np.random.Generator | None = 0,
+        progress: Progress = None,
+    ) -> EigenPairs:
+        r"""Return the k largest eigenvalues of G, each with its residual.
+
+        Block Lanczos on products with G, started on a subsample of the data from random combinations of the mean
+        gradients, which span the top eigenspace of a wide network (Karakida, Akaho, Amari 2021, Theorem 3.2), and
+        carried on with all samples; LAPACK on the smaller of G and its dual where that is cheaper; block Lanczos on the
+        dual matrix where it has been computed, also in a file. The result says which.
+
+        Parameters
+        ----------
+        k : int
+            How many, at most ``min(P, R T)``.
+        tol : float
+            Residual :math:`\|G v - \lambda v\|` over :math:`\lambda`. The error of an eigenvalue is at most that, and
+            of the order of its square over the relative gap to the next. Residuals within 50 roundings of the
+            eigenvalue (6e-6 in float32) count as converged: products are no better.
+        vectors : bool
+            Whether to return eigenvectors of G too.
+        start : array, shape (P,) or (P, m), optional
+            Start from these vectors instead, with ``method="matrix-free"``: eigenvectors of a network a few steps of
+            training ago, say.
+        max_products : int, optional
+            Stop after so many products with one vector (default ``300 + 30 k``), converged or not.
+        method : {"auto", "dense", "dual matrix", "matrix-free"}
+        seed : int, numpy.random.Generator or None
+            Of the start.
+        progress : None, True or callable
+            Progress over products: a bar (needs tqdm) or ``callable(done, max_products)``.
+
+        Returns
+        -------
+        EigenPairs
+            ``values``, ``vectors``, ``residuals``, ``iterations``, ``products``, ``method``, ``converged``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For bad arguments, or if a product overflows.
+
+        Examples
+        --------
+        >>> import numpy as np, fisherfield as ff
+        >>> net = ff.MLP((20, 100, 100, 3), "tanh", weight_var=3.0, bias_var=0.64).sample(seed=0)
+        >>> fim = ff.Fisher(net, np.random.default_rng(0).standard_normal((2000, 20)))
+        >>> top = fim.top_eigenpairs(k=3, tol=1e-4, vectors=True)
+        >>> top.converged, top.method, top.vectors.shape
+        (True, 'matrix-free', (12503, 3))
+        >>> rate = 2 / top.values[0]  # gradient descent on the squared loss is stable below it
+        """
+        return top_eigenpairs.top_eigenpairs(
+            self,
+            k,
+            tol,
+            vectors=vectors,
+            start=start,
+            max_products=max_products,
+            method=method,
+            seed=seed,
+            progress=progress,
+        )
+
+    def estimate(self, what: str) -> Cost:
+        """Return what an answer takes, before it is asked for: bytes, operations, seconds at this machine's rate.
+
+        Parameters
+        ----------
+        what : {"dual", "eigenvalues", "dense", "jacobian", "diagonal", "product", "top_eigenpairs"}
+            ``"product"`` is ``G @ v`` for one vector, factors kept; ``"top_eigenpairs"`` one pair through products.
+
+        Examples
+        --------
+        >>> import numpy as np, fisherfield as ff
+        >>> net = ff.MLP((784, 1000, 1000, 10), "tanh").sample(seed=0, dtype="float32")
+        >>> fim = ff.Fisher(net, np.zeros((20000, 784), "float32"))
+        >>> fim.estimate("dual").bytes > 160e9  # (R T)^2 numbers of 4 bytes
+        True
+        """
+        size, costs = self.num_seeds * self.num_samples, self._operations
+        item, small = self.dtype.itemsize, min(self.dimension, size)
+        dense = 2.0 * self.dimension**2 * size
+        in_smaller = costs["dual"] if size <= self.dimension else dense
+        smaller_bytes = small**2 * item + (self._gram_bytes if size <= self.dimension else small**2 * item)
+        table = {
+            "dual": (size**2 * item + self._gram_bytes, costs["dual"]),
+            "eigenvalues": (max(smaller_bytes, 2 * small**2 * item), in_smaller + 4 / 3 * small**3),
+            "dense": (2 * self.dimension**2 * item, dense + costs["factors"]),
+            "jacobian": (size * self.dimension * item, costs["factors"] + float(size) * self.dimension),
+            "diagonal": (2 * self.dimension * item + _BATCH_BYTES, costs["diagonal"]),
+            "product": (2 * self.dimension * item + self._product_bytes, costs["product"]),
+            "top_eigenpairs": (40 * self.dimension * item + self._product_bytes, 6 * costs["product"]),
+        }
+        found = table[choice(what, "what", tuple(table))]
+        return Cost(what, int(found[0]), found[1], found[1] / operations_per_second(self.dtype, self._executor))
+
+    @property
+    @abstractmethod
+    def _operations(self) -> dict[str, float]:
+        """Of the answers that the kernels give."""
+
+    @property
+    @abstractmethod
+    def _product_bytes(self) -> int:
+        """Memory that products keep and take, without vectors."""
+
+    @property
+    def _has_dual(self) -> bool:
+        """Whether the dual has been computed."""
+        return "_dual" in self.__dict__
+
+    @abstractmethod
+    def _subsample(self, samples: npt.NDArray[np.intp]) -> Metric:
+        """The same metric of some of the samples."""
+
+    def _as_vectors(self, V: Any, name: str) -> FloatArray:
+        """One or several vectors of length P, in the precision of the metric."""
+        shape: tuple[int | None, ...] = (self.dimension,) if np.ndim(V) == 1 else (self.dimension, None)
+        vectors = as_float_array(V, name, ndim=len(shape), shape=shape)
+        if vectors.dtype != self.dtype:
+            raise TypeError(
+                f"{name}: expected {self.dtype} like the metric, got {vectors.dtype}; convert it with .astype"
+            )
+        return vectors
 
     def _times(self, V: FloatArray) -> FloatArray:
         """G V, vectors as rows."""
@@ -504,11 +643,16 @@ class NetworkMetric(Metric):
         names = range(1, self.net.depth + 1)[self._layers]
         if positive_int(l, "l") not in names:
             raise ValueError(f"l: expected a layer from {names[0]} to {names[-1]}, got {l}")
-        block = object.__new__(type(self))
-        computed = {name for name in self.__dict__ if isinstance(getattr(type(self), name, None), cached_property)}
-        kept = {name: value for name, value in self.__dict__.items() if name not in computed | {"_dual"}}
-        block.__dict__.update(kept, _layers=slice(l - 1, l), _whole=self._whole)
+        block = self._without_results()
+        block._layers = slice(l - 1, l)
         return block
+
+    def _without_results(self) -> Self:
+        """A copy that has yet to compute everything."""
+        copy = object.__new__(type(self))
+        computed = {name for name in self.__dict__ if isinstance(getattr(type(self), name, None), cached_property)}
+        copy.__dict__.update({name: value for name, value in self.__dict__.items() if name not in computed | {"_dual"}})
+        return copy
 
     @cached_property
     def factors(self) -> FactoredJacobian:
@@ -597,7 +741,9 @@ class NetworkMetric(Metric):
         """Memory per sample of what products keep: factors, or signals, slopes and outputs."""
         if factored:
             return self._bytes_per_sample(num_seeds) * self._storage.itemsize // self.dtype.itemsize
-        return 2 * sum(self.net.widths[1:-1]) * self._storage.itemsize + self.net.num_outputs * self.dtype.itemsize
+        seeds = num_seeds * self.net.num_outputs if self._holds_seeds and not self._has_unit_seeds else 0
+        outputs = (self.net.num_outputs + seeds) * self.dtype.itemsize
+        return 2 * sum(self.net.widths[1:-1]) * self._storage.itemsize + outputs
 
     def _working_bytes(self, num_seeds: int, factored: bool) -> int:
         """Memory per sample that making them, or a product, takes besides."""
@@ -610,12 +756,49 @@ class NetworkMetric(Metric):
                 self.net, self.X[begin:end], self._charts, self._layers, self._storage, self._executor
             )
         if unit_seeds:
-            return SweptBatch(network, None, self.net.num_outputs)
+            return SweptBatch(network, UnitSeeds())
+        if self._holds_seeds:
+            return SweptBatch(network, ExplicitSeeds(self._batch_seeds(network.outputs, begin, end)))
+        return SweptBatch(network, LikelihoodSeeds(self.likelihood, network.outputs))
 
-        def seeds_at(outputs: FloatArray, samples: tuple[int, int]) -> FloatArray:
-            return self._batch_seeds(outputs, begin + samples[0], begin + samples[1])
+    @property
+    def _holds_seeds(self) -> bool:
+        """Whether products keep the seeds: where these take less than a sample's signals."""
+        return self.kind != "exact" or self.num_seeds * self.net.num_outputs <= sum(self.net.widths)
 
-        return SweptBatch(network, seeds_at, self.num_seeds)
+    def _subsample(self, samples: npt.NDArray[np.intp]) -> Self:
+        """The same metric of some of the samples, with their targets."""
+        targets = self.targets
+        part = self._without_results()
+        part._layers, part._whole = slice(None), part
+        part.X = np.ascontiguousarray(self.X[samples])
+        if targets is not None:
+            part.__dict__["_scored_targets"] = tuple(drawn[samples] for drawn in targets)
+        block = part if self._whole is self else part._without_results()
+        block._layers = self._layers
+        return block
+
+    @property
+    def _operations(self) -> dict[str, float]:
+        widths, R, T = self.net.widths, self.num_seeds, self.num_samples
+        layers = list(pairwise(widths))
+        used = layers[self._layers]
+        through = float(sum(a * b for a, b in layers))
+        own = float(sum(a * b for a, b in used))
+        factors = 2 * T * (through + R * float(sum(a * b for a, b in layers[1:])))
+        factored = R <= _FACTORED_SEEDS
+        return {
+            "factors": factors,
+            "dual": factors + float(T) ** 2 * sum(R**2 * b + a for a, b in used),
+            "diagonal": factors + 2 * T * own,
+            "product": 4 * T * own if factored else 4 * T * (own + through),
+        }
+
+    @property
+    def _product_bytes(self) -> int:
+        factored = self.num_seeds <= _FACTORED_SEEDS
+        needed = self.num_samples * self._held_bytes(self.num_seeds, factored) + 2 * _BATCH_BYTES
+        return needed if self._budget is None else min(needed, self._budget)
 
     @property
     def _has_unit_seeds(self) -> bool:
@@ -711,19 +894,6 @@ def _as_storage(storage: npt.DTypeLike | None, dtype: np.dtype[Any]) -> np.dtype
     return found
 
 
-def _as_vectors(V: Any, size: int, dtype: np.dtype[Any]) -> FloatArray:
-    """One or several vectors of this length and precision."""
-    if np.ndim(V) == 1:
-        vectors = as_float_array(V, "V", ndim=1, shape=(size,))
-    else:
-        vectors = as_float_array(V, "V", ndim=2, shape=(size, None))
-    if vectors.dtype != dtype:
-        raise TypeError(
-            f"V: expected {dtype} like the metric, got {vectors.dtype}; convert it, for instance with .astype"
-        )
-    return vectors
-
-
 class Centered(Metric):
     r"""The metric of a mean-subtracted network; made by :meth:`NetworkMetric.centered`.
 
@@ -813,6 +983,17 @@ class Centered(Metric):
     @cached_property
     def _gradients(self) -> GradientMap:
         return CenteredGradients(self.original._gradient_map(unit_seeds=True), self._output_seeds)
+
+    def _subsample(self, samples: npt.NDArray[np.intp]) -> Centered:
+        return Centered(self.original._subsample(samples))
+
+    @property
+    def _operations(self) -> dict[str, float]:
+        return self.original._operations
+
+    @property
+    def _product_bytes(self) -> int:
+        return self.original._product_bytes
 
     @property
     def _gram_bytes(self) -> int:

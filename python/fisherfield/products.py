@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,12 +18,22 @@ from scipy.sparse.linalg import LinearOperator
 
 from ._validate import FloatArray, as_float_array
 from .factors import FactoredJacobian
+from .likelihoods import Likelihood
 from .linearized import LinearizedNetwork
 
-__all__ = ["BatchedGradients", "CenteredGradients", "FactoredBatch", "GradientMap", "SweptBatch", "SymmetricOperator"]
+__all__ = [
+    "BatchedGradients",
+    "CenteredGradients",
+    "ExplicitSeeds",
+    "FactoredBatch",
+    "GradientMap",
+    "LikelihoodSeeds",
+    "SweptBatch",
+    "SymmetricOperator",
+    "UnitSeeds",
+]
 
 Range = tuple[int, int]
-_SEED_BYTES = 2**24  # seeds of C outputs grow like C^2: they are made anew, for few samples at a time
 
 
 class GradientMap(ABC):
@@ -67,53 +78,73 @@ class FactoredBatch:
         return self._factors.astype(self._dtype).transposed_times(u, self._executor)
 
 
+class SeedMap(Protocol):
+    """The seeds of some samples as a linear map into output space."""
+
+    def times(self, u: FloatArray) -> FloatArray:
+        """Return S u: (R, t) to (t, C)."""
+
+    def transposed_times(self, y: FloatArray) -> FloatArray:
+        """Return S^T y: (t, C) to (R, t)."""
+
+
+class UnitSeeds:
+    """The unit vectors of output space."""
+
+    def times(self, u: FloatArray) -> FloatArray:
+        """Return S u."""
+        return np.ascontiguousarray(u.T)
+
+    def transposed_times(self, y: FloatArray) -> FloatArray:
+        """Return S^T y."""
+        return np.ascontiguousarray(y.T)
+
+
+@dataclass(frozen=True)
+class ExplicitSeeds:
+    """Seeds (R, t, C) that are held."""
+
+    seeds: FloatArray
+
+    def times(self, u: FloatArray) -> FloatArray:
+        """Return S u."""
+        return np.asarray(np.einsum("rtk,rt->tk", self.seeds, u))
+
+    def transposed_times(self, y: FloatArray) -> FloatArray:
+        """Return S^T y."""
+        return np.asarray(np.einsum("rtk,tk->rt", self.seeds, y))
+
+
+@dataclass(frozen=True)
+class LikelihoodSeeds:
+    """Seeds of the exact kind that are not held: for C outputs they would be C^2 numbers a sample."""
+
+    likelihood: Likelihood
+    outputs: FloatArray
+
+    def times(self, u: FloatArray) -> FloatArray:
+        """Return S u."""
+        return self.likelihood.seeds_times(self.outputs, u)
+
+    def transposed_times(self, y: FloatArray) -> FloatArray:
+        """Return S^T y."""
+        return self.likelihood.seeds_transposed_times(self.outputs, y)
+
+
+@dataclass(frozen=True)
 class SweptBatch:
-    """Gradients as sweeps through the linearised network, with the seeds in output space.
+    """Gradients as sweeps through the linearised network, with the seeds in output space."""
 
-    Parameters
-    ----------
-    network : LinearizedNetwork
-        At the samples of the batch.
-    seeds_at : callable or None
-        From outputs (t, C) and their samples (begin, end), counted from the batch, the seeds (R, t, C). None: the unit
-        vectors of output space.
-    num_seeds : int
-        R.
-    """
-
-    def __init__(
-        self,
-        network: LinearizedNetwork,
-        seeds_at: Callable[[FloatArray, Range], FloatArray] | None,
-        num_seeds: int,
-    ) -> None:
-        self._network, self._seeds_at, self._num_seeds = network, seeds_at, num_seeds
+    network: LinearizedNetwork
+    seeds: SeedMap
 
     def times(self, v: FloatArray) -> FloatArray:
         """Return J v."""
-        moved = self._network.times(v)
-        if self._seeds_at is None:
-            return np.ascontiguousarray(moved.T)
-        out = np.empty((self._num_seeds, len(moved)), moved.dtype)
-        for (begin, end), seeds in self._seeds(self._seeds_at):
-            out[:, begin:end] = np.einsum("rtk,tk->rt", seeds, moved[begin:end])
-        return out
+        return self.seeds.transposed_times(self.network.times(v))
 
     def transposed_times(self, u: FloatArray) -> FloatArray:
         """Return J^T u."""
-        if self._seeds_at is None:
-            return self._network.transposed_times(np.ascontiguousarray(u.T))
-        y = np.empty_like(self._network.outputs)
-        for (begin, end), seeds in self._seeds(self._seeds_at):
-            y[begin:end] = np.einsum("rtk,rt->tk", seeds, u[:, begin:end])
-        return self._network.transposed_times(y)
-
-    def _seeds(self, seeds_at: Callable[[FloatArray, Range], FloatArray]) -> Iterator[tuple[Range, FloatArray]]:
-        outputs = self._network.outputs
-        step = max(1, _SEED_BYTES // (self._num_seeds * outputs.shape[1] * outputs.itemsize))
-        for begin in range(0, len(outputs), step):
-            end = min(begin + step, len(outputs))
-            yield (begin, end), seeds_at(outputs[begin:end], (begin, end))
+        return self.network.transposed_times(self.seeds.times(u))
 
 
 class BatchedGradients(GradientMap):

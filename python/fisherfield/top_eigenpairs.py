@@ -1,0 +1,203 @@
+r"""The largest eigenvalues of a metric: which method, and from where it starts.
+
+Theory says where to look. In a wide network that is not centred the top eigenvectors lie in the span of the C mean
+gradients (Karakida, Akaho, Amari 2021, Theorem 3.2), of which one transposed sweep gives a random combination; and what
+belongs to the mean over samples a subsample shows as well, at its share of the cost. So the search runs on a subsample
+first, from mean gradients, and on all samples from what it found there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._executor import Progress, reporter
+from ._memory import available_bytes
+from ._validate import FloatArray, as_generator, boolean, choice, non_negative, positive_int
+from .eigenpairs import EigenPairs, block_lanczos, dense_eigenpairs
+
+if TYPE_CHECKING:
+    from .metric import Metric
+
+__all__ = ["METHODS", "top_eigenpairs"]
+
+METHODS = ("auto", "dense", "dual matrix", "matrix-free")
+
+_COARSE_SHARE = 20  # one sample in so many is in the subsample
+_COARSE_SAMPLES = 50  # below so many a subsample says little
+_COARSE_TOL = 1e-3  # far below the sampling error, lest the C close eigenvalues at the top be mixed up
+_DENSE_SIZE = 1000  # up to this size LAPACK is as fast as anything
+_EXPECTED_PRODUCTS = 6  # for one pair, from where the search starts
+_ROW_BYTES = 2**26  # of a matrix in a file, read at once
+
+
+def top_eigenpairs(
+    metric: Metric,
+    k: int,
+    tol: float,
+    *,
+    vectors: bool,
+    start: Any,
+    max_products: int | None,
+    method: str,
+    seed: int | np.random.Generator | None,
+    progress: Progress,
+) -> EigenPairs:
+    """See :meth:`Metric.top_eigenpairs`."""
+    if positive_int(k, "k") > metric.rank_bound:
+        raise ValueError(
+            f"k: expected at most min(P, R T) = {metric.rank_bound}, for no more differ from zero, got {k}"
+        )
+    non_negative(tol, "tol", strict=True)
+    boolean(vectors, "vectors")
+    limit = 300 + 30 * k if max_products is None else positive_int(max_products, "max_products")
+    chosen = choice(method, "method", METHODS)
+    if chosen == "auto":
+        chosen = _cheapest(metric, k)
+    rng = as_generator(seed, stream="eigenpairs")
+    first = None if start is None else metric._as_vectors(start, "start")
+    if first is not None and first.ndim == 2 and first.shape[1] > metric.rank_bound:
+        raise ValueError(f"start: expected at most {metric.rank_bound} vectors, got {first.shape[1]}")
+    if chosen == "dense":
+        found = _dense(metric, k, tol, vectors)
+    elif chosen == "dual matrix":
+        found = _on_dual_matrix(metric, k, tol, vectors, limit, rng, progress)
+    else:
+        found = _matrix_free(
+            metric, k, tol, None if first is None else first.reshape(len(first), -1).T, limit, rng, progress
+        )
+    return found if vectors else replace(found, vectors=None)
+
+
+def _cheapest(metric: Metric, k: int) -> str:
+    """The method with the least operations, of those whose matrix fits."""
+    size = min(metric.dimension, metric.num_seeds * metric.num_samples)
+    if size <= max(_DENSE_SIZE, 4 * k):
+        return "dense"
+    if metric._has_dual:
+        return "dual matrix"
+    room = available_bytes()
+    fits = room is None or 3 * size**2 * metric.dtype.itemsize < room
+    dense = (
+        metric.estimate("dual").flops + 8 / 3 * size**3
+    )  # LAPACK's reduction runs at about half the rate of products
+    products = metric.estimate("product").flops * _EXPECTED_PRODUCTS * k
+    return "dense" if fits and dense < products else "matrix-free"
+
+
+def _dense(metric: Metric, k: int, tol: float, vectors: bool) -> EigenPairs:
+    matrix = metric._smaller
+    found = dense_eigenpairs(matrix, k, tol)
+    if not vectors or len(matrix) == metric.dimension:
+        return found
+    return _from_dual(metric, found)
+
+
+def _on_dual_matrix(
+    metric: Metric,
+    k: int,
+    tol: float,
+    vectors: bool,
+    max_products: int,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> EigenPairs:
+    matrix = metric.dual()
+
+    def times(rows: FloatArray) -> FloatArray:
+        return np.concatenate([block @ rows.T for block in _row_blocks(matrix)]).T
+
+    start = rng.standard_normal((k, len(matrix))).astype(matrix.dtype)
+    found = _searched(times, start, k, tol, max_products, rng, "dual matrix", progress)
+    return _from_dual(metric, found) if vectors else found
+
+
+def _row_blocks(matrix: FloatArray) -> Iterator[FloatArray]:
+    """A matrix by blocks of rows; one in a file is read, not mapped, so that it never counts as memory in use."""
+    rows = max(1, _ROW_BYTES // (matrix.shape[1] * matrix.itemsize))
+    for begin in range(0, len(matrix), rows):
+        end = min(begin + rows, len(matrix))
+        if isinstance(matrix, np.memmap) and matrix.filename is not None:
+            count, where = (end - begin) * matrix.shape[1], matrix.offset + begin * matrix.strides[0]
+            yield np.fromfile(matrix.filename, matrix.dtype, count, offset=where).reshape(end - begin, -1)
+        else:
+            yield matrix[begin:end]
+
+
+def _from_dual(metric: Metric, found: EigenPairs) -> EigenPairs:
+    """Eigenvectors of G from those of its dual: J^T u, normalised."""
+    assert found.vectors is not None
+    if not found.values[-1] > len(found.vectors) * np.finfo(metric.dtype).eps * found.values[0]:
+        raise ValueError(
+            f"vectors: expected eigenvalues above rounding, got {found.values[-1]:g} beside {found.values[0]:g}; ask "
+            "for fewer pairs, or take method='matrix-free'"
+        )
+    shape = (len(found.values), metric.num_seeds, metric.num_samples)
+    rows = metric._gradients.transposed_times(np.ascontiguousarray(found.vectors.T).reshape(shape))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return replace(found, vectors=np.ascontiguousarray(rows.T))
+
+
+def _matrix_free(
+    metric: Metric,
+    k: int,
+    tol: float,
+    start: FloatArray | None,
+    max_products: int,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> EigenPairs:
+    spent = 0.0
+    if start is None:
+        start, spent = _start(metric, k, rng, max_products)
+    found = _searched(metric._times, np.ascontiguousarray(start), k, tol, max_products, rng, "matrix-free", progress)
+    return replace(found, products=found.products + spent)
+
+
+def _start(metric: Metric, k: int, rng: np.random.Generator, max_products: int) -> tuple[FloatArray, float]:
+    """Vectors to start from, (k, P), and the products that they cost, in products with all samples."""
+    few = metric.num_samples // _COARSE_SHARE
+    if few < _COARSE_SAMPLES or few * metric.num_seeds < 4 * k:
+        return _mean_gradients(metric, k, rng), 0.5 * k
+    coarse = metric._subsample(np.sort(rng.choice(metric.num_samples, few, replace=False)))
+    first = _mean_gradients(coarse, k, rng)
+    found = _searched(coarse._times, first, k, _COARSE_TOL, max_products, rng, "matrix-free", None)
+    assert found.vectors is not None
+    return np.ascontiguousarray(found.vectors.T), (found.products + 0.5 * k) * few / metric.num_samples
+
+
+def _mean_gradients(metric: Metric, k: int, rng: np.random.Generator) -> FloatArray:
+    """Random combinations of the mean gradients, (k, P): half a product each; random vectors where they vanish."""
+    u = np.einsum("rtc,kc->krt", metric.output_seeds(), rng.standard_normal((k, metric.net.num_outputs)))
+    found = metric._gradients.transposed_times(u.astype(metric.dtype))
+    return found if np.isfinite(found).all() else rng.standard_normal(found.shape).astype(metric.dtype)
+
+
+def _searched(
+    times: Callable[[FloatArray], FloatArray],
+    start: FloatArray,
+    k: int,
+    tol: float,
+    max_products: int,
+    rng: np.random.Generator,
+    method: str,
+    progress: Progress,
+) -> EigenPairs:
+    report, close = reporter(progress, max_products, "products")
+    try:
+        return block_lanczos(
+            times,
+            start,
+            k,
+            tol=tol,
+            max_products=max_products,
+            max_basis=max(20, 4 * k),
+            rng=rng,
+            method=method,
+            report=lambda products, residual: report(min(products, max_products), max_products),
+        )
+    finally:
+        close()

@@ -1,0 +1,208 @@
+"""The largest eigenpairs: of explicit matrices, and of metrics against dense answers."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fisherfield as ff
+from fisherfield.eigenpairs import block_lanczos
+from test_products import build
+
+from cases import cases, make_case
+
+CLOSE = {"float64": 1e-9, "float32": 2e-5}
+
+
+def matrix_of(spectrum, seed=0, dtype="float64"):
+    n = len(spectrum)
+    Q = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))[0]
+    return ((Q * spectrum) @ Q.T).astype(dtype)
+
+
+def search(matrix, k, *, start=None, tol=1e-8, max_products=2000, max_basis=None, seed=0):
+    rng = np.random.default_rng(seed)
+    start = rng.standard_normal((k, len(matrix))).astype(matrix.dtype) if start is None else start
+    return block_lanczos(
+        lambda rows: rows @ matrix,
+        start,
+        k,
+        tol=tol,
+        max_products=max_products,
+        max_basis=max_basis or max(20, 4 * k),
+        rng=rng,
+        method="matrix-free",
+    )
+
+
+SPECTRA = {
+    "decay": lambda n: 0.8 ** np.arange(n),
+    "one outlier": lambda n: np.r_[100.0, np.linspace(1, 0, n - 1)],
+    "repeated": lambda n: np.r_[np.full(min(3, n), 5.0), np.linspace(1, 0.1, n)[: n - min(3, n)]],
+    "low rank": lambda n: np.r_[np.arange(3.0, 0, -1)[: min(3, n)], np.zeros(n - min(3, n))],
+    "identity": lambda n: np.ones(n),
+    "zero": lambda n: np.zeros(n),
+}
+
+
+@given(
+    st.sampled_from(sorted(SPECTRA)),
+    st.integers(1, 40),
+    st.integers(1, 5),
+    st.sampled_from(["float64", "float32"]),
+    st.integers(0, 99),
+)
+def test_of_explicit_matrices(kind, n, k, dtype, seed):
+    k = min(k, n)
+    spectrum = SPECTRA[kind](n)
+    matrix = matrix_of(spectrum, seed, dtype)
+    found = search(matrix, k, seed=seed)
+    scale = max(spectrum[0], 1e-30)
+    assert found.converged
+    np.testing.assert_allclose(found.values, np.sort(spectrum)[::-1][:k], atol=CLOSE[dtype] * scale)
+    np.testing.assert_allclose(found.vectors.T @ found.vectors, np.eye(k), atol=CLOSE[dtype])
+    residuals = np.linalg.norm(matrix @ found.vectors - found.vectors * found.values, axis=0)
+    np.testing.assert_allclose(residuals, found.residuals, atol=CLOSE[dtype] * scale)
+    assert (np.diff(found.values) <= 0).all()
+    assert found.values.dtype == found.vectors.dtype == dtype
+
+
+def test_restarts_keep_what_was_found():
+    """A basis of 2 k + 2 vectors forces restarts; the spectrum is dense at its top."""
+    spectrum = np.linspace(1, 0.5, 300) ** 3
+    found = search(matrix_of(spectrum), 2, max_basis=8)
+    assert found.converged
+    assert found.products > 16
+    np.testing.assert_allclose(found.values, spectrum[:2], rtol=1e-9)
+
+
+def test_what_does_not_converge_says_so():
+    found = search(matrix_of(np.linspace(1, 0.9, 300)), 1, max_products=5)
+    assert not found.converged
+    assert found.products == 5
+    assert found.residuals[0] > 1e-8
+    assert "NOT converged" in repr(found)
+
+
+def test_start_at_an_eigenvector_needs_one_product():
+    spectrum = SPECTRA["decay"](50)
+    matrix = matrix_of(spectrum)
+    top = np.linalg.eigh(matrix)[1][:, -1:].T
+    assert search(matrix, 1, start=top).products == 1
+
+
+# --- of metrics -----------------------------------------------------------------------------------------
+
+
+@given(cases(max_width=8, max_samples=8), st.sampled_from(["parameters", "ntk", "features"]), st.data())
+def test_methods_agree(case, metric, data):
+    fim = build(case, metric)
+    if data.draw(st.booleans(), "block"):
+        fim = fim.layer(data.draw(st.integers(1, case.net.depth), "l"))
+    if data.draw(st.booleans(), "centered"):
+        fim = fim.centered()
+    k = data.draw(st.integers(1, min(4, fim.rank_bound)), "k")
+    values = np.linalg.eigvalsh(fim.dense())[::-1][:k]
+    for method in ("auto", "dense", "dual matrix", "matrix-free"):
+        found = fim.top_eigenpairs(k, 1e-8, method=method)
+        np.testing.assert_allclose(found.values, values, atol=1e-9 * max(abs(values[0]), 1e-12))
+        assert found.vectors is None
+        assert found.converged
+        assert method in ("auto", found.method)
+
+
+@pytest.mark.parametrize("method", ["dense", "dual matrix", "matrix-free"])
+def test_vectors(method):
+    case = make_case((5, 8, 8, 3), ("tanh", "relu"), 6)
+    fim = ff.Fisher(case.net, case.X)
+    found = fim.top_eigenpairs(4, 1e-9, vectors=True, method=method)
+    F = fim.dense()
+    np.testing.assert_allclose(F @ found.vectors, found.vectors * found.values, atol=1e-7 * found.values[0])
+    np.testing.assert_allclose(found.vectors.T @ found.vectors, np.eye(4), atol=1e-9)
+
+
+def large(dtype="float64", samples=2000, **options):
+    arch = ff.MLP((20, 24, 24, 4), "tanh", weight_var=3.0, bias_var=0.64)
+    X = np.random.default_rng(0).standard_normal((samples, 20)).astype(dtype)
+    return ff.Fisher(arch.sample(seed=0, dtype=dtype), X, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("likelihood", ["gaussian", "categorical"])
+def test_search_from_a_subsample(dtype, likelihood):
+    fim = large(dtype, likelihood=likelihood)
+    found = fim.top_eigenpairs(3, method="matrix-free")
+    dense = large("float64", likelihood=likelihood).top_eigenpairs(3, method="dense")
+    assert found.converged
+    np.testing.assert_allclose(found.values, dense.values, rtol=CLOSE[dtype])
+
+
+@pytest.mark.parametrize("kind", ["monte_carlo", "empirical"])
+def test_search_from_a_subsample_of_scores(kind):
+    """The subsample takes its targets along."""
+    options = {"kind": kind, "likelihood": "categorical"}
+    if kind == "monte_carlo":
+        options |= {"samples": 3, "seed": 0}
+    else:
+        options["targets"] = np.random.default_rng(1).integers(4, size=2000)
+    fim = large(**options)
+    found = fim.top_eigenpairs(2, 1e-8, method="matrix-free")
+    np.testing.assert_allclose(found.values, fim.top_eigenpairs(2, method="dense").values, rtol=1e-9)
+    block = fim.layer(2)
+    found = block.top_eigenpairs(2, 1e-8, method="matrix-free")
+    np.testing.assert_allclose(found.values, block.top_eigenpairs(2, method="dense").values, rtol=1e-9)
+
+
+def test_theory_knows_where_to_start():
+    """Mean gradients save half of the products, a subsample of the data half of the rest."""
+    arch = ff.MLP((20, 100, 100, 4), "tanh", weight_var=3.0, bias_var=0.64)
+    fim = ff.Fisher(arch.sample(seed=0), np.random.default_rng(0).standard_normal((5000, 20)))
+    rng = np.random.default_rng(0)
+
+    def products(k, start):
+        return fim.top_eigenpairs(k, 1e-2, method="matrix-free", start=start).products
+
+    gradients = fim.mean_gradients().T
+    assert products(4, gradients) <= products(4, rng.standard_normal((fim.shape[0], 4))) / 2
+    assert products(1, None) <= products(1, rng.standard_normal(fim.shape[0])) / 2
+
+
+def test_of_a_centred_metric_whose_mean_gradients_vanish():
+    fim = large(samples=1500).centered()
+    found = fim.top_eigenpairs(2, 1e-7, method="matrix-free")
+    np.testing.assert_allclose(found.values, fim.top_eigenpairs(2, method="dense").values, rtol=1e-8)
+
+
+def test_result_does_not_depend_on_the_memory(monkeypatch):
+    whole, scarce = large(), large(memory="2 MB")
+    assert len(scarce._gradients._ranges) > 1
+    V = np.random.default_rng(0).standard_normal((whole.shape[0], 2))
+    np.testing.assert_allclose(scarce @ V, whole @ V, atol=1e-12 * np.abs(whole @ V).max())
+
+
+def test_bad_arguments():
+    fim = large(samples=100)
+    for options, error, text in (
+        ({"k": 0}, ValueError, "k: expected an integer >= 1"),
+        ({"k": 401}, ValueError, "k: expected at most min(P, R T) = 400"),
+        ({"tol": 0.0}, ValueError, "tol: expected a number > 0"),
+        ({"tol": float("nan")}, ValueError, "tol"),
+        ({"method": "magic"}, ValueError, "method: expected one of 'auto', 'dense'"),
+        ({"vectors": 1}, TypeError, "vectors: expected True or False"),
+        ({"max_products": 0}, ValueError, "max_products"),
+        ({"start": np.ones(3)}, ValueError, "start: expected shape"),
+        ({"start": np.ones(fim.shape[0], "float32")}, TypeError, "start: expected float64 like the metric"),
+        ({"seed": -1}, ValueError, "seed"),
+    ):
+        with pytest.raises(error, match=re.escape(text)):
+            fim.top_eigenpairs(**options)
+
+
+def test_progress_counts_products():
+    seen = []
+    found = large().top_eigenpairs(1, method="matrix-free", progress=lambda done, total: seen.append((done, total)))
+    assert seen == sorted(seen)
+    assert len(seen) == found.iterations
+    assert {total for _, total in seen} == {330}
