@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -12,14 +13,13 @@ import fisherfield as ff
 Baseline = Callable[[], np.ndarray]
 
 
-def torch_func(net: ff.Network, X: np.ndarray) -> Baseline:
-    """The recipe of PyTorch's neural-tangent-kernel tutorial: vmap(jacrev), one contraction per parameter tensor."""
+def torch_model(net: ff.Network) -> Any:
+    """``torch.nn.Sequential`` of ``Linear`` and ``Tanh`` with copies of the weights."""
     import torch
-    from torch.func import functional_call, jacrev, vmap
 
     layers: list[torch.nn.Module] = []
     for l, W in enumerate(net.weights):
-        layers.append(torch.nn.Linear(W.shape[1], W.shape[0], dtype=getattr(torch, str(X.dtype))))
+        layers.append(torch.nn.Linear(W.shape[1], W.shape[0], dtype=getattr(torch, str(net.dtype))))
         if l < net.depth - 1:
             layers.append(torch.nn.Tanh())
     model = torch.nn.Sequential(*layers)
@@ -27,6 +27,34 @@ def torch_func(net: ff.Network, X: np.ndarray) -> Baseline:
         for layer, W, b in zip(model[::2], net.weights, net.biases, strict=True):
             layer.weight.copy_(torch.from_numpy(W))
             layer.bias.copy_(torch.from_numpy(b))
+    return model
+
+
+def has_curvlinops() -> bool:
+    """Whether it is installed."""
+    return importlib.util.find_spec("curvlinops") is not None
+
+
+def curvlinops_operator(net: ff.Network, X: np.ndarray) -> Any:
+    """F of the unit Gaussian likelihood as curvlinops' Gauss-Newton operator for SciPy."""
+    import torch
+    from curvlinops import GGNLinearOperator
+
+    model = torch_model(net)
+    inputs = torch.from_numpy(X)
+    targets = torch.zeros(len(X), net.num_outputs, dtype=inputs.dtype)
+    loss = torch.nn.MSELoss(reduction="sum")  # its Gauss-Newton matrix is 2 T F
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    ggn = GGNLinearOperator(model, loss, parameters, [(inputs, targets)], check_deterministic=False)
+    return ggn.to_scipy()
+
+
+def torch_func(net: ff.Network, X: np.ndarray) -> Baseline:
+    """The recipe of PyTorch's neural-tangent-kernel tutorial: vmap(jacrev), one contraction per parameter tensor."""
+    import torch
+    from torch.func import functional_call, jacrev, vmap
+
+    model = torch_model(net)
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     inputs = torch.from_numpy(X)
 

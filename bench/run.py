@@ -13,9 +13,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise as pairwise_of
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -24,6 +27,7 @@ import fisherfield as ff
 import cases
 import machine
 import numpy_gram
+import numpy_operator
 import pairwise
 import peers
 
@@ -90,6 +94,104 @@ def gram(rounds: int) -> list[dict[str, object]]:
             flush=True,
         )
     return rows
+
+
+PRODUCTS = [
+    ((784, 512, 512, 512, 10), 10000, "float32"),
+    ((784, 512, 512, 512, 10), 10000, "float64"),
+    ((784, 512, 512, 512, 1), 10000, "float32"),
+    ((784, 1000, 1000, 10), 10000, "float32"),
+]
+
+
+def products(rounds: int) -> list[dict[str, object]]:
+    """One product with F and the largest eigenvalue to a relative residual of 1e-3, beside SciPy's eigsh on operators.
+
+    The bound is 8 T sum M_l M_{l-1} operations at the rate of NumPy's product of the first layer.
+    """
+    rows = []
+    print(
+        f"\n{'product, largest eigenvalue':42s} {'ours':>8s} {'x bound':>8s} {'NumPy':>8s}"
+        f" {'lambda_max':>10s}, then others' with eigsh"
+    )
+    for widths, T, dtype in PRODUCTS:
+        net = ff.MLP(widths, "tanh", weight_var=3.0, bias_var=0.64).sample(seed=0, dtype=dtype)
+        rng = np.random.default_rng(1)
+        X = rng.standard_normal((T, widths[0])).astype(dtype)
+        fim, numpy_f = ff.Fisher(net, X), numpy_operator.operator(net, X)
+        v = rng.standard_normal(fim.shape[0]).astype(dtype)
+        tolerance = 1e-12 if dtype == "float64" else 1e-5
+        flops = 8.0 * T * sum(a * b for a, b in pairwise_of(widths))
+        layer = np.empty((T, widths[1]), dtype)
+        contestants: Contestants = {
+            "ours": lambda fim=fim, v=v: fim @ v,
+            "numpy": lambda f=numpy_f, v=v: f @ v,
+            "gemm": lambda X=X, W=net.weights[0], out=layer: np.matmul(X, W.T, out=out),
+        }
+        answers = {"numpy": numpy_f @ v}
+        if peers.has_curvlinops():
+            theirs = peers.curvlinops_operator(net, X)
+            contestants["curvlinops"] = lambda f=theirs, v=v: f @ v
+            answers["curvlinops"] = np.asarray(theirs @ v) / (2 * T)
+        for name, answer in answers.items():
+            error = np.abs(fim @ v - answer).max() / np.abs(answer).max()
+            assert error < tolerance, f"{name} differs by {error:.1e}"
+        seconds = interleave(contestants, rounds)
+        bound = flops / (2.0 * T * widths[0] * widths[1] / seconds["gemm"])
+        searches = largest(net, X, rounds)
+        row = {
+            "case": f"{'-'.join(map(str, widths))} T={T} {dtype}",
+            "seconds": seconds,
+            "bound_seconds": bound,
+            "over_bound": seconds["ours"] / bound,
+            "largest": searches,
+        }
+        rows.append(row)
+        others = "  ".join(f"{n} {s['seconds']:.2f}s ({s['products']:g})" for n, s in searches.items() if n != "ours")
+        print(
+            f"{row['case']:42s} {seconds['ours']:7.3f}s {row['over_bound']:8.2f} {seconds['numpy']:7.3f}s"
+            f" {searches['ours']['seconds']:9.2f}s ({searches['ours']['products']:.3g} products)  {others}",
+            flush=True,
+        )
+    return rows
+
+
+def largest(net: ff.Network, X: np.ndarray, rounds: int) -> dict[str, dict[str, float]]:
+    """The largest eigenvalue, everything from the weights on included: median seconds, and products."""
+    counts: dict[str, float] = {}
+    values: dict[str, float] = {}
+
+    def ours() -> None:
+        found = ff.Fisher(net, X).top_eigenpairs(1, 1e-3)
+        assert found.converged, found
+        counts["ours"], values["ours"] = found.products, float(found.values[0])
+
+    def by_eigsh(name: str, make: Callable[[], Any], scale: float) -> Callable[[], None]:
+        def search() -> None:
+            operator, calls = make(), [0]
+
+            def counted(v: np.ndarray) -> np.ndarray:
+                calls[0] += 1
+                return np.asarray(operator @ v)
+
+            wrapped = LinearOperator(operator.shape, matvec=counted, dtype=X.dtype)
+            start = np.random.default_rng(2).standard_normal(operator.shape[0]).astype(X.dtype)
+            top = eigsh(wrapped, 1, which="LA", tol=1e-3, v0=start, return_eigenvectors=False)
+            counts[name], values[name] = calls[0], float(top[0]) * scale
+
+        return search
+
+    contestants: Contestants = {
+        "ours": ours,
+        "numpy": by_eigsh("numpy", lambda: numpy_operator.operator(net, X), 1.0),
+    }
+    if peers.has_curvlinops():
+        make = lambda: peers.curvlinops_operator(net, X)  # noqa: E731
+        contestants["curvlinops"] = by_eigsh("curvlinops", make, 1 / (2 * len(X)))
+    seconds = interleave(contestants, max(1, rounds // 2))
+    for name, value in values.items():
+        assert abs(value / values["ours"] - 1) < 1e-4, f"{name}: {value} beside {values['ours']}"
+    return {name: {"seconds": seconds[name], "products": counts[name], "value": values[name]} for name in seconds}
 
 
 VARIANTS = [cases.GramCase((784, 512, 512, 512, 10), 500, dtype) for dtype in ("float32", "float64")]
@@ -244,7 +346,14 @@ def memory(rounds: int) -> list[dict[str, object]]:
     return rows
 
 
-SUITES = {"gram": gram, "variants": variants, "theory": theory, "activations": activations, "memory": memory}
+SUITES = {
+    "gram": gram,
+    "products": products,
+    "variants": variants,
+    "theory": theory,
+    "activations": activations,
+    "memory": memory,
+}
 
 
 def main() -> None:
