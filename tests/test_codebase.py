@@ -78,8 +78,8 @@ def test_every_build_has_a_stub():
 # --- rooms ----------------------------------------------------------------------------------------------
 
 GROUND = {
-    "_config", "_cuda", "_executor", "_memory", "_native", "_cpu", "_validate", "activations", "likelihoods",
-    "spectrum", "statistics", *BUILDS,
+    "_config", "_cuda", "_executor", "_memory", "_native", "_cpu", "_validate", "activations", "estimators",
+    "lanczos", "likelihoods", "spectrum", "statistics", *BUILDS,
 }  # fmt: skip
 ENSEMBLE = {"architecture"}  # drawn from by the measuring side, averaged over by the theory
 MEASURING = {"network", "factors", "gram", "metric", "fisher", "features", "tangent", "diagonal"}

@@ -1,0 +1,277 @@
+r"""Traces of symmetric positive semi-definite operators from products with random vectors, with error bars.
+
+Hutchinson's estimator and Hutch++ (Meyer, Musco, Musco, Woodruff 2021), of A and of A^2. Both are exactly unbiased.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import linalg
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
+
+from ._executor import Progress, reporter
+from ._memory import require_memory
+from ._validate import FloatArray, as_dtype, as_generator, positive_int
+
+__all__ = ["Estimate", "as_operator", "hutch_plus_plus", "hutchinson", "product"]
+
+_BLOCK_BYTES = 2**26  # vectors multiplied at once; which ones does not depend on it, for they are drawn one by one
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A random estimate with its standard error; ``float(estimate)`` is its value.
+
+    Attributes
+    ----------
+    value : float
+    standard_error : float
+        Estimated standard deviation of ``value``.
+    probes : int
+        Random vectors that the standard error comes from.
+    products : int
+        Products of the matrix with one vector that it took.
+    method : str
+    """
+
+    value: float
+    standard_error: float
+    probes: int
+    products: int
+    method: str
+
+    def __float__(self) -> float:
+        return self.value
+
+    def scaled(self, factor: float) -> Estimate:
+        """Return the estimate of ``factor`` (not negative) times the quantity."""
+        return Estimate(self.value * factor, self.standard_error * factor, self.probes, self.products, self.method)
+
+
+def as_operator(operator: Any, name: str = "operator") -> LinearOperator:
+    """Return ``operator`` as a square LinearOperator of float32 or float64; arrays and sparse matrices too."""
+    try:
+        found = aslinearoperator(operator)
+    except TypeError as error:
+        raise TypeError(
+            f"{name}: expected a scipy.sparse.linalg.LinearOperator or a matrix, got {type(operator).__name__}"
+        ) from error
+    if found.shape[0] != found.shape[1] or found.shape[0] == 0:
+        raise ValueError(f"{name}: expected a square matrix, got shape {found.shape}")
+    as_dtype(found.dtype, f"{name}.dtype")
+    return found
+
+
+def product(operator: LinearOperator, vectors: FloatArray) -> FloatArray:
+    """``operator @ vectors``, (n, k): one call for all, refused unless finite."""
+    result = np.asarray(operator.matmat(vectors))
+    if not np.isfinite(result).all():
+        row, column = (int(i) for i in np.argwhere(~np.isfinite(result))[0])
+        raise ValueError(
+            f"operator: expected finite products, got {result[row, column]} in row {row} of the product with a finite "
+            f"vector; check the operator for NaN and overflow of {result.dtype}"
+        )
+    return result
+
+
+def hutchinson(
+    operator: Any,
+    *,
+    power: int = 1,
+    probes: int = 30,
+    seed: int | np.random.Generator | None = None,
+    progress: Progress = None,
+) -> Estimate:
+    r"""Estimate tr A or tr A^2 of a symmetric A by Hutchinson's estimator.
+
+    .. math:: \mathrm{tr} A \approx \frac{1}{k} \sum_{i=1}^k z_i^\top A z_i, \qquad
+        \mathrm{tr} A^2 \approx \frac{1}{k} \sum_{i=1}^k \|A z_i\|^2,
+
+    with entries :math:`\pm 1` of the probes z. Exactly unbiased; the variance of one term of the first is
+    :math:`2 (\|A\|_F^2 - \sum_i A_{ii}^2)`.
+
+    Parameters
+    ----------
+    operator : LinearOperator or array, shape (n, n)
+        Symmetric, float32 or float64.
+    power : {1, 2}
+        Of A.
+    probes : int
+        k >= 2: the standard error comes from the spread of the terms. It has k - 1 degrees of freedom.
+    seed : int, numpy.random.Generator or None
+    progress : None, True or callable
+        Progress over probes: a bar (needs tqdm) or ``callable(done, total)``.
+
+    Returns
+    -------
+    Estimate
+        Of ``probes`` products.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a matrix that is not square, wrong dtypes, fewer than two probes, products that are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fisherfield.estimators import hutchinson
+    >>> estimate = hutchinson(np.diag([1.0, 2.0, 3.0]) + 0.1, probes=100, seed=0)
+    >>> abs(estimate.value - 6.3) < 4 * estimate.standard_error
+    True
+    """
+    A, rng = as_operator(operator), as_generator(seed, stream="trace")
+    form, k = _forms(power), positive_int(probes, "probes", minimum=2)
+    report, close = reporter(progress, k, "trace")
+    try:
+        terms = _terms(A, form, k, rng, lambda z: z, _counter(report, k))
+    finally:
+        close()
+    return Estimate(float(terms.mean()), _spread(terms), k, k, "hutchinson")
+
+
+def hutch_plus_plus(
+    operator: Any,
+    *,
+    power: int = 1,
+    probes: int = 10,
+    seed: int | np.random.Generator | None = None,
+    progress: Progress = None,
+) -> Estimate:
+    r"""Estimate tr A or tr A^2 of a symmetric positive semi-definite A by Hutch++.
+
+    .. math:: \mathrm{tr} A = \mathrm{tr}\, Q^\top A Q + \mathrm{tr}\, (I - Q Q^\top) A (I - Q Q^\top)
+
+    with an orthonormal basis Q of the range of A S, S of k random vectors: the first term is computed, the second
+    estimated by Hutchinson's estimator with k probes (Meyer, Musco, Musco, Woodruff 2021, Algorithm 1). Exactly
+    unbiased; exact for matrices of rank k, and far better than Hutchinson's estimator where a few eigenvalues carry
+    the trace. For tr A^2 the same with A^2 in the place of A.
+
+    Parameters
+    ----------
+    operator : LinearOperator or array, shape (n, n)
+        Symmetric positive semi-definite, float32 or float64.
+    power : {1, 2}
+        Of A.
+    probes : int
+        k >= 2: random vectors of the sketch (at most n), and as many of Hutchinson's part, from whose spread the
+        standard error comes.
+    seed : int, numpy.random.Generator or None
+    progress : None, True or callable
+        Progress over products: a bar (needs tqdm) or ``callable(done, total)``.
+
+    Returns
+    -------
+    Estimate
+        Of ``3 * probes`` products, ``4 * probes`` for A^2 (fewer if n < probes).
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a matrix that is not square, wrong dtypes, fewer than two probes, products that are not finite.
+    MemoryError
+        If the sketch cannot fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fisherfield.estimators import hutch_plus_plus
+    >>> vectors = np.random.default_rng(0).standard_normal((500, 4))
+    >>> bool(np.isclose(float(hutch_plus_plus(vectors @ vectors.T, probes=5, seed=0)), (vectors**2).sum()))
+    True
+    """
+    A, rng = as_operator(operator), as_generator(seed, stream="trace")
+    form, k = _forms(power), positive_int(probes, "probes", minimum=2)
+    sketch = min(k, A.shape[0])
+    require_memory(
+        4 * A.shape[0] * sketch * A.dtype.itemsize,
+        f"the sketch of {sketch} vectors of length {A.shape[0]}",
+        "use fewer probes",
+    )
+    products = (power + 1) * sketch + k
+    report, close = reporter(progress, products, "trace")
+    count = _counter(report, products)
+    try:
+        Q = _signs(A, sketch, rng)
+        for _ in range(power):
+            Q = product(A, Q)
+            count(sketch)
+        Q = linalg.qr(Q, mode="economic", check_finite=False)[0]
+        computed = form(Q, product(A, Q)).sum()
+        count(sketch)
+
+        def project(z: FloatArray) -> FloatArray:
+            rest: FloatArray = z - Q @ (Q.T @ z)
+            return rest
+
+        terms = _terms(A, form, k, rng, project, count)
+    finally:
+        close()
+    return Estimate(float(computed + terms.mean()), _spread(terms), k, products, "hutch++")
+
+
+def _forms(power: int) -> Callable[[FloatArray, FloatArray], FloatArray]:
+    """From columns z and A z: ``z^T A z`` or ``z^T A^2 z`` of each, summed in float64."""
+    if positive_int(power, "power") > 2:
+        raise ValueError(f"power: expected 1 or 2, got {power}")
+
+    def form(z: FloatArray, Az: FloatArray) -> FloatArray:
+        left = z if power == 1 else Az
+        values: FloatArray = np.einsum("ik,ik->k", left, Az, dtype=np.float64)
+        return values
+
+    return form
+
+
+def _terms(
+    A: LinearOperator,
+    form: Callable[[FloatArray, FloatArray], FloatArray],
+    k: int,
+    rng: np.random.Generator,
+    project: Callable[[FloatArray], FloatArray],
+    count: Callable[[int], object],
+) -> FloatArray:
+    """The form at k probes, blocks of them at once."""
+    parts = []
+    for signs in _sign_blocks(A, k, rng):
+        z = project(signs)
+        parts.append(form(z, product(A, z)))
+        count(z.shape[1])
+    return np.concatenate(parts)
+
+
+def _sign_blocks(A: LinearOperator, k: int, rng: np.random.Generator) -> Iterator[FloatArray]:
+    """Probes of signs, (n, at most k): the same ones however they are cut into blocks."""
+    n = A.shape[0]
+    step = max(1, _BLOCK_BYTES // (n * A.dtype.itemsize))
+    for begin in range(0, k, step):
+        yield _signs(A, min(step, k - begin), rng)
+
+
+def _signs(A: LinearOperator, k: int, rng: np.random.Generator) -> FloatArray:
+    """Vectors of random signs, (n, k), drawn one after the other."""
+    rows = [rng.integers(0, 2, A.shape[0], dtype=np.int8) for _ in range(k)]
+    signs: FloatArray = (2 * np.stack(rows, axis=1) - 1).astype(A.dtype)
+    return signs
+
+
+def _spread(terms: FloatArray) -> float:
+    """Standard error of the mean."""
+    return float(terms.std(ddof=1) / np.sqrt(len(terms)))
+
+
+def _counter(report: Callable[[int, int], object], total: int) -> Callable[[int], object]:
+    """Count finished products and report each."""
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        for _ in range(more):
+            done += 1
+            report(done, total)
+
+    return count
