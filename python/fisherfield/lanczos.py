@@ -266,7 +266,7 @@ class SpectralDensity:
     size : int
         n of the operator; P - n eigenvalues are zero.
     floor : float
-        What is at or below it is rounding of zero: ``n * eps * maximum``.
+        What is at or below it is rounding of zero: ``max(n, 64) * eps * maximum``.
 
     Examples
     --------
@@ -288,10 +288,10 @@ class SpectralDensity:
 
     dimension: int
     known: FloatArray
-    lanczos: Tridiagonals
+    lanczos: Tridiagonals = field(repr=False)
     products: int
     size: int
-    floor: float = field(repr=False)
+    floor: float
 
     @property
     def probes(self) -> int:
@@ -356,35 +356,47 @@ class SpectralDensity:
     # --- counts ---------------------------------------------------------------------------------------------
 
     def count_above(self, threshold: float) -> Estimate:
-        """Estimate the number of eigenvalues >= ``threshold`` among all P."""
+        """Estimate the number of eigenvalues >= ``threshold`` among all P; all of them are >= 0."""
         x = number(threshold, "threshold")
-        below, at, error = self._split(np.array([x]))
-        exact = (self.known >= x).sum() + (self.dimension - self.size) * (x <= 0)
-        return self._estimate(self._rest - below[0] - at[0] / 2 + exact, error[0])
+        if x <= 0:
+            return self._estimate(self.dimension, 0.0)
+        below, error = self._count_below(np.array([x]))
+        return self._estimate(self._rest - below[0] + (self.known >= x).sum(), error[0])
 
     def cumulative(self, x: npt.ArrayLike) -> Band:
         """Estimate the number of eigenvalues <= x among all P, for every entry of x; with standard errors."""
         points = _points(x)
-        below, at, error = self._split(points.ravel())
-        exact = (self.known <= points.reshape(-1, 1)).sum(axis=1) + (self.dimension - self.size) * (points.ravel() >= 0)
-        return Band((below + at / 2 + exact).reshape(points.shape), error.reshape(points.shape))
+        flat = points.ravel()
+        below, error = self._count_below(np.maximum(flat, 0.0))
+        exact = (self.known <= flat[:, None]).sum(axis=1) + self.dimension - self.size
+        count, error = np.where(flat >= 0, below + exact, 0.0), np.where(flat >= 0, error, 0.0)
+        return Band(count.reshape(points.shape), error.reshape(points.shape))
 
     @property
     def num_zero(self) -> Estimate:
         """How many of all P eigenvalues are zero: at or below ``floor``."""
-        count = self.cumulative(self.floor)
+        count = self.cumulative(0.0)
         return self._estimate(count.value, count.standard_error)
 
-    def _split(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Of the unknown eigenvalues, how many lie below x for sure and how many may lie at x; the standard error."""
-        splits = [self._radau(i, x) for i in range(self.probes)]
-        below = np.mean([split[0] for split in splits], axis=0)
+    def _count_below(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Of the unknown eigenvalues, how many lie below each x >= 0 (half of those at x), and the standard error.
+
+        No polynomial tells zero from what is tiny: at and below the floor, zeros are the Ritz values that have come
+        there, and the upper bound of their number says how sure that is.
+        """
+        tiny = x <= self.floor
+        splits = [self._radau(i, np.maximum(x, self.floor)) for i in range(self.probes)]
+        least = np.mean([split[0] for split in splits], axis=0)
         at = np.mean([split[1] for split in splits], axis=0)
-        # Cauchy's interlacing: the matrix has at least as many eigenvalues on either side as there are Ritz values
-        fewest = np.max([np.searchsorted(nodes, x, "left") for nodes in self.nodes], axis=0)
-        most = self._rest - np.max([len(nodes) - np.searchsorted(nodes, x, "left") for nodes in self.nodes], axis=0)
-        count = np.clip(below + at / 2, fewest, np.maximum(fewest, most))
-        return below, at, np.hypot(self._error(count, count), at / 2)
+        zeros = float(np.mean([weights[nodes <= self.floor].sum() for nodes, weights in self._quadratures]))
+        count = np.where(tiny, zeros, least + at / 2)
+        unresolved = np.where(tiny, np.abs(least + at - zeros), at / 2)
+        # Cauchy's interlacing: there are at least as many eigenvalues on either side as there are Ritz values
+        sides = [np.searchsorted(nodes, np.maximum(x, self.floor), "right") for nodes in self.nodes]
+        fewest = np.max(sides, axis=0)
+        most = self._rest - np.max([len(nodes) - side for nodes, side in zip(self.nodes, sides, strict=True)], axis=0)
+        supposed = np.clip(count, fewest, np.maximum(fewest, most))
+        return count, np.hypot(self._error(supposed, supposed), unresolved)
 
     def _radau(self, i: int, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Weight below x and at x of the quadrature that has a node at x, and is exact otherwise as Gauss's is.
@@ -394,7 +406,7 @@ class SpectralDensity:
         m = int(self.lanczos.steps[i])
         coupling = self.lanczos.off_diagonal[i, m - 1] if m else 0.0
         if coupling == 0:
-            return _split_discrete(*self._quadratures[i], x, self.floor)
+            return _split_discrete(*self._quadratures[i], x, self.floor / 8)
         alpha, beta = self.lanczos.diagonal[i, :m], self.lanczos.off_diagonal[i, :m]
         size = float(np.abs(self.nodes[i]).max() + coupling)
         pivots, negative = _last_pivots(alpha, beta, x, np.finfo(np.float64).eps * size)
@@ -602,7 +614,7 @@ def spectral_density(
         step.close()
     lanczos = _joined(parts, float(n - len(values)))
     largest = max([*values, *np.abs(lanczos.diagonal).max(axis=1)], default=0.0)
-    floor = n * float(np.finfo(A.dtype).eps) * float(largest)
+    floor = max(n, 64) * float(np.finfo(A.dtype).eps) * float(largest)
     products += int(lanczos.steps.sum())
     return SpectralDensity(P, values, lanczos, products, n, max(floor, float(np.finfo(A.dtype).tiny)))
 
