@@ -27,8 +27,7 @@ __all__ = ["Band", "SpectralDensity", "Tridiagonals", "spectral_density", "tridi
 _RESIDUAL = 1e-4  # relative to the eigenvalue, of eigenpairs taken as known: their values are right to its square
 _RADAU_BYTES = 2**24  # tridiagonal matrices diagonalised at once
 _FAR = 1e6  # in units of the spectrum, where a node that lies at infinity is put
-_SHARPEST = 0.02  # decades, width of what is known to be one eigenvalue
-_SMOOTH = 0.6  # widths of Gaussians in units of their distance: a sum of them ripples by 0.2 %
+_SHARPEST = 0.03  # decades, width of what is known to be one eigenvalue
 
 
 class Band(NamedTuple):
@@ -458,7 +457,7 @@ class SpectralDensity:
         width : float, optional
             Standard deviation of the Gaussians in decades. Default: for each node by the distance to its neighbours,
             so that the bulk is smooth at the resolution of the quadrature; a node that is one sharp eigenvalue
-            (or a known one) stays sharp, 0.02 decades wide.
+            (or a known one) stays sharp, 0.03 decades wide.
 
         Returns
         -------
@@ -491,10 +490,17 @@ class SpectralDensity:
         positive = nodes > self.floor
         nodes, weights, residuals = nodes[positive], weights[positive], residuals[positive]
         log_nodes = np.log10(nodes)
-        gaps = np.diff(log_nodes, prepend=-np.inf, append=np.inf)
-        nearest = np.minimum(gaps[:-1], gaps[1:])
-        uncertain = np.minimum(_SMOOTH * nearest, np.log10(1 + residuals / nodes))
+        uncertain = np.minimum(_distances(log_nodes), np.log10(1 + residuals / nodes))
         return log_nodes, weights, np.maximum(uncertain, _SHARPEST)
+
+
+def _distances(points: FloatArray) -> FloatArray:
+    """Mean distance of ascending points to their neighbours."""
+    if len(points) < 2:
+        return np.full(len(points), np.inf)
+    gaps = np.diff(points)
+    distances: FloatArray = (np.append(gaps[:1], gaps) + np.append(gaps, gaps[-1:])) / 2
+    return distances
 
 
 def _points(x: npt.ArrayLike) -> FloatArray:
