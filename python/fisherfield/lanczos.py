@@ -156,18 +156,24 @@ def _basis_bytes(A: LinearOperator, steps: int) -> int:
 
 
 def _run(
-    A: LinearOperator, start: FloatArray, steps: int, step_done: Callable[[], object]
+    A: LinearOperator,
+    start: FloatArray,
+    steps: int,
+    step_done: Callable[[], object],
+    enough: Callable[[Tridiagonals], bool] = lambda found: False,
 ) -> tuple[Tridiagonals, FloatArray]:
     """Lanczos from the rows of ``start`` (k, n): the tridiagonals, and the bases (k, steps, n).
 
     What is taken for the end of a Krylov space is a residual of the size of rounding; going on from a somewhat larger
-    one does no harm, for the vectors stay orthogonal and the weights of what follows are its square.
+    one does no harm, for the vectors stay orthogonal and the weights of what follows are its square. No more products
+    are made once what is found is ``enough``.
     """
     k, n = start.shape
     basis = np.zeros((k, steps, n), A.dtype)
     diagonal, off_diagonal = np.zeros((k, steps)), np.zeros((k, steps))
     taken, size = np.zeros(k, np.intp), np.zeros(k)
     norms = _norms(start)
+    found = Tridiagonals(diagonal, off_diagonal, taken, norms**2)
     active = np.flatnonzero(norms)
     q = _divided(start[active], norms[active])
     for j in range(steps):
@@ -186,8 +192,10 @@ def _run(
             goes_on = beta > 0
             q = _divided(rest[goes_on], beta[goes_on])
             active = active[goes_on]
+            if enough(found):
+                active = active[:0]
         step_done()
-    return Tridiagonals(diagonal, off_diagonal, taken, norms**2), basis
+    return found, basis
 
 
 def _norms(rows: FloatArray) -> FloatArray:
@@ -214,15 +222,29 @@ def _largest_pairs(
     A: LinearOperator, k: int, steps: int, rng: np.random.Generator, step_done: Callable[[], object]
 ) -> tuple[FloatArray, FloatArray, int]:
     """Up to k largest eigenpairs, as far as one Krylov space knows them, and the steps it took."""
+    precise = min(_RESIDUAL, float(np.sqrt(np.finfo(A.dtype).eps)))
     start = _spheres(rng, 1, np.empty((A.shape[0], 0), A.dtype))
-    lanczos, basis = _run(A, start, steps, step_done)
-    m = int(lanczos.steps[0])
-    nodes, vectors = np.linalg.eigh(lanczos.matrix(0))
-    nodes, vectors = nodes[::-1], vectors[:, ::-1]
-    known = lanczos.off_diagonal[0, m - 1] * np.abs(vectors[-1]) <= _RESIDUAL * nodes
-    count = min(k, int(np.argmin(np.append(known & (nodes > 0), False))))
-    pairs = basis[0, :m].T @ vectors[:, :count].astype(A.dtype)
-    return nodes[:count].copy(), pairs, m
+    lanczos, basis = _run(
+        A, start, steps, step_done, lambda found: found.steps[0] % 4 == 0 and len(_converged(found, precise)[0]) >= k
+    )
+    values, vectors = _converged(lanczos, _RESIDUAL)
+    pairs: FloatArray = basis[0, : lanczos.steps[0]].T @ vectors[:, :k].astype(A.dtype)
+    return values[:k].copy(), pairs, int(lanczos.steps[0])
+
+
+def _converged(lanczos: Tridiagonals, tolerance: float) -> tuple[FloatArray, FloatArray]:
+    """The largest Ritz values, descending, down to the first whose residual is too large, and their eigenvectors."""
+    values, vectors, residuals = _ritz(lanczos, 0)
+    good = (residuals <= tolerance * values) & (values > 0)
+    count = int(np.argmin(np.append(good[::-1], False)))
+    return values[::-1][:count], vectors[:, ::-1][:, :count]
+
+
+def _ritz(lanczos: Tridiagonals, i: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Ritz values, ascending, eigenvectors of T and residuals: some eigenvalue is at least so close."""
+    m = lanczos.steps[i]
+    values, vectors = np.linalg.eigh(lanczos.matrix(i))
+    return values, vectors, lanczos.off_diagonal[i, m - 1] * np.abs(vectors[-1])
 
 
 def _spheres(rng: np.random.Generator, k: int, known: FloatArray) -> FloatArray:
@@ -483,10 +505,7 @@ class SpectralDensity:
     def _log_nodes(self, i: int) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Decimal logarithms of a probe's nodes above the floor, their weights and default widths."""
         nodes, weights = self._quadratures[i]
-        m = len(nodes)
-        residuals = np.zeros(0)
-        if m:
-            residuals = self.lanczos.off_diagonal[i, m - 1] * np.abs(np.linalg.eigh(self.lanczos.matrix(i))[1][-1])
+        residuals = _ritz(self.lanczos, i)[2] if len(nodes) else nodes
         positive = nodes > self.floor
         nodes, weights, residuals = nodes[positive], weights[positive], residuals[positive]
         log_nodes = np.log10(nodes)
