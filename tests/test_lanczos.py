@@ -422,6 +422,16 @@ def test_spectral_density_refuses(options, error, message):
         spectral_density(np.diag([4.0, 3.0, 2.0, 1.5]), **options)
 
 
+def test_negative_eigenvalues_are_seen():
+    rng = np.random.default_rng(0)
+    matrix = rng.standard_normal((30, 30))
+    for dtype in ("float32", "float64"):
+        with pytest.raises(ValueError, match="operator: expected a positive semi-definite matrix"):
+            spectral_density((matrix + matrix.T).astype(dtype), seed=0)
+        with pytest.raises(ValueError, match="positive semi-definite"):
+            spectral_density(-np.eye(5, dtype=dtype), seed=0)
+
+
 def test_answers_refuse():
     density = spectral_density(np.eye(3), seed=0)
     with pytest.raises(ValueError, match=r"x: expected numbers > 0, got 0\.0"):

@@ -27,6 +27,7 @@ __all__ = ["Band", "SpectralDensity", "Tridiagonals", "spectral_density", "tridi
 _RESIDUAL = 1e-4  # relative to the eigenvalue, of eigenpairs taken as known: their values are right to its square
 _RADAU_BYTES = 2**24  # tridiagonal matrices diagonalised at once
 _FAR = 1e6  # in units of the spectrum, where a node that lies at infinity is put
+_NEGATIVE = 1e-3  # relative to the largest, of eigenvalues that cannot be rounding of zero
 _SHARPEST = 0.03  # decades, width of what is known to be one eigenvalue
 
 
@@ -222,12 +223,15 @@ def _largest_pairs(
     A: LinearOperator, k: int, steps: int, rng: np.random.Generator, step_done: Callable[[], object]
 ) -> tuple[FloatArray, FloatArray, int]:
     """Up to k largest eigenpairs, as far as one Krylov space knows them, and the steps it took."""
-    precise = min(_RESIDUAL, float(np.sqrt(np.finfo(A.dtype).eps)))
+    eps = float(np.finfo(A.dtype).eps)
+    precise = min(_RESIDUAL, np.sqrt(eps))
     start = _spheres(rng, 1, np.empty((A.shape[0], 0), A.dtype))
     lanczos, basis = _run(
-        A, start, steps, step_done, lambda found: found.steps[0] % 4 == 0 and len(_converged(found, precise)[0]) >= k
+        A, start, steps, step_done, lambda so_far: so_far.steps[0] % 4 == 0 and _converged(so_far, precise)[0].size >= k
     )
     values, vectors = _converged(lanczos, _RESIDUAL)
+    nonzero = values > max(A.shape[0], 64) * eps * values.max(initial=0.0)
+    values, vectors = values[nonzero], vectors[:, nonzero]
     pairs: FloatArray = basis[0, : lanczos.steps[0]].T @ vectors[:, :k].astype(A.dtype)
     return values[:k].copy(), pairs, int(lanczos.steps[0])
 
@@ -605,7 +609,7 @@ def spectral_density(
     ------
     ValueError, TypeError
         For wrong shapes, numbers out of range, mixed precision, eigenpairs that are none, products that are not
-        finite.
+        finite, operators that turn out to have negative eigenvalues.
     MemoryError
         If ``memory`` does not hold one basis, or is not there.
 
@@ -638,7 +642,8 @@ def spectral_density(
     finally:
         step.close()
     lanczos = _joined(parts, float(n - len(values)))
-    largest = max([*values, *np.abs(lanczos.diagonal).max(axis=1)], default=0.0)
+    largest = max([*np.abs(values), *np.abs(lanczos.diagonal).max(axis=1)], default=0.0)
+    _require_semidefinite(lanczos, float(largest))
     floor = max(n, 64) * float(np.finfo(A.dtype).eps) * float(largest)
     products += int(lanczos.steps.sum())
     return SpectralDensity(P, values, lanczos, products, n, max(floor, float(np.finfo(A.dtype).tiny)))
@@ -662,6 +667,15 @@ def _joined(parts: list[Tridiagonals], squared_norm: float) -> Tridiagonals:
         for name in ("diagonal", "off_diagonal", "steps", "squared_norms")
     )
     return Tridiagonals(diagonal, off_diagonal, steps, np.where(norms > 0, squared_norm, 0.0))
+
+
+def _require_semidefinite(lanczos: Tridiagonals, size: float) -> None:
+    lowest = min((nodes[0] for nodes, _ in map(lanczos.quadrature, range(len(lanczos.steps))) if len(nodes)), default=0)
+    if lowest < -_NEGATIVE * size:
+        raise ValueError(
+            f"operator: expected a positive semi-definite matrix, got one with an eigenvalue <= {lowest:.6g} where the "
+            f"largest are about {size:.6g}"
+        )
 
 
 def _known_pairs(
