@@ -152,6 +152,13 @@ def test_estimates_are_numbers():
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_products_of_another_shape_are_refused(estimator):
+    operator = LinearOperator((4, 4), matvec=lambda x: x, matmat=lambda x: x[:2], dtype=np.float64)
+    with pytest.raises(ValueError, match=r"operator: expected products of shape \(4, \d\), got \(2, \d\)"):
+        estimator(operator, probes=3, seed=0)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize(
     ("operator", "options", "error", "message"),
     [

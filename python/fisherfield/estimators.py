@@ -68,7 +68,9 @@ def as_operator(operator: Any, name: str = "operator") -> LinearOperator:
 
 def product(operator: LinearOperator, vectors: FloatArray) -> FloatArray:
     """``operator @ vectors``, (n, k): one call for all, refused unless finite."""
-    result = np.asarray(operator.matmat(vectors))
+    result = np.asarray(operator.matmat(np.ascontiguousarray(vectors)))
+    if result.shape != vectors.shape:
+        raise ValueError(f"operator: expected products of shape {vectors.shape}, got {result.shape}")
     if not np.isfinite(result).all():
         row, column = (int(i) for i in np.argwhere(~np.isfinite(result))[0])
         raise ValueError(

@@ -290,18 +290,16 @@ class Metric(ABC):
         return aslinearoperator(self._smaller)
 
     @overload
-    def trace(self) -> float: ...
-    @overload
-    def trace(self, method: Literal["exact"]) -> float: ...
+    def trace(self, method: Literal["exact"] = ...) -> float: ...
     @overload
     def trace(
         self,
-        method: str,
+        method: Literal["hutchinson", "hutch++"],
         *,
         probes: int | None = None,
         seed: int | np.random.Generator | None = None,
         progress: Progress = None,
-    ) -> float | Estimate: ...
+    ) -> Estimate: ...
     def trace(
         self,
         method: str = "exact",
@@ -348,6 +346,17 @@ class Metric(ABC):
         estimator = _estimator(method, probes=probes, seed=seed, progress=progress)
         return self._trace if estimator is None else estimator(self._operator(), power=1)
 
+    @overload
+    def second_moment(self, method: Literal["exact"] = ...) -> float: ...
+    @overload
+    def second_moment(
+        self,
+        method: Literal["hutchinson", "hutch++"],
+        *,
+        probes: int | None = None,
+        seed: int | np.random.Generator | None = None,
+        progress: Progress = None,
+    ) -> Estimate: ...
     def second_moment(
         self,
         method: str = "exact",
