@@ -5,6 +5,7 @@ Hutchinson's estimator and Hutch++ (Meyer, Musco, Musco, Woodruff 2021), of A an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from ._validate import FloatArray, as_dtype, as_generator, positive_int
 __all__ = ["Estimate", "as_operator", "hutch_plus_plus", "hutchinson", "product"]
 
 _BLOCK_BYTES = 2**26  # vectors multiplied at once; which ones does not depend on it, for they are drawn one by one
+_PROVING = 64  # probes of a block that bound the largest eigenvalues
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def hutchinson(
     seed: int | np.random.Generator | None = None,
     progress: Progress = None,
 ) -> Estimate:
-    r"""Estimate tr A or tr A^2 of a symmetric A by Hutchinson's estimator.
+    r"""Estimate tr A or tr A^2 of a symmetric positive semi-definite A by Hutchinson's estimator.
 
     .. math:: \mathrm{tr} A \approx \frac{1}{k} \sum_{i=1}^k z_i^\top A z_i, \qquad
         \mathrm{tr} A^2 \approx \frac{1}{k} \sum_{i=1}^k \|A z_i\|^2,
@@ -99,11 +101,11 @@ def hutchinson(
     Parameters
     ----------
     operator : LinearOperator or array, shape (n, n)
-        Symmetric, float32 or float64.
+        Symmetric positive semi-definite, float32 or float64.
     power : {1, 2}
         Of A.
     probes : int
-        k >= 2: the standard error comes from the spread of the terms. It has k - 1 degrees of freedom.
+        k >= 2: the standard error comes from the spread of the terms; for A from that of the entries of each term.
     seed : int, numpy.random.Generator or None
     progress : None, True or callable
         Progress over probes: a bar (needs tqdm) or ``callable(done, total)``.
@@ -127,13 +129,13 @@ def hutchinson(
     True
     """
     A, rng = as_operator(operator), as_generator(seed, stream="trace")
-    form, k = _forms(power), positive_int(probes, "probes", minimum=2)
+    p, k = _checked_power(power), positive_int(probes, "probes", minimum=2)
     report, close = reporter(progress, k, "trace")
     try:
-        terms = _terms(A, form, k, rng, lambda z: z, _counter(report, k))
+        mean, error = _mean_of_probes(A, p, k, rng, None, _counter(report, k))
     finally:
         close()
-    return Estimate(float(terms.mean()), _spread(terms), k, k, "hutchinson")
+    return Estimate(mean, error, k, k, "hutchinson")
 
 
 def hutch_plus_plus(
@@ -187,63 +189,113 @@ def hutch_plus_plus(
     True
     """
     A, rng = as_operator(operator), as_generator(seed, stream="trace")
-    form, k = _forms(power), positive_int(probes, "probes", minimum=2)
+    p, k = _checked_power(power), positive_int(probes, "probes", minimum=2)
     sketch = min(k, A.shape[0])
     require_memory(
         4 * A.shape[0] * sketch * A.dtype.itemsize,
         f"the sketch of {sketch} vectors of length {A.shape[0]}",
         "use fewer probes",
     )
-    products = (power + 1) * sketch + k
+    products = (p + 1) * sketch + k
     report, close = reporter(progress, products, "trace")
     count = _counter(report, products)
     try:
         Q = _signs(A, sketch, rng)
-        for _ in range(power):
+        for _ in range(p):
             Q = product(A, Q)
             count(sketch)
         Q = linalg.qr(Q, mode="economic", check_finite=False)[0]
-        computed = form(Q, product(A, Q)).sum()
+        AQ = product(A, Q)
+        computed = float(_column_sums(Q if p == 1 else AQ, AQ).sum())
         count(sketch)
 
         def project(z: FloatArray) -> FloatArray:
             rest: FloatArray = z - Q @ (Q.T @ z)
             return rest
 
-        terms = _terms(A, form, k, rng, project, count)
+        mean, error = _mean_of_probes(A, p, k, rng, project, count)
     finally:
         close()
-    return Estimate(float(computed + terms.mean()), _spread(terms), k, products, "hutch++")
+    return Estimate(computed + mean, error, k, products, "hutch++")
 
 
-def _forms(power: int) -> Callable[[FloatArray, FloatArray], FloatArray]:
-    """From columns z and A z: ``z^T A z`` or ``z^T A^2 z`` of each, summed in float64."""
+def _checked_power(power: int) -> int:
     if positive_int(power, "power") > 2:
         raise ValueError(f"power: expected 1 or 2, got {power}")
-
-    def form(z: FloatArray, Az: FloatArray) -> FloatArray:
-        left = z if power == 1 else Az
-        values: FloatArray = np.einsum("ik,ik->k", left, Az, dtype=np.float64)
-        return values
-
-    return form
+    return power
 
 
-def _terms(
+def _column_sums(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Products of the columns of a and b, summed in float64."""
+    sums: FloatArray = np.einsum("ik,ik->k", a, b, dtype=np.float64)
+    return sums
+
+
+def _mean_of_probes(
     A: LinearOperator,
-    form: Callable[[FloatArray, FloatArray], FloatArray],
+    power: int,
     k: int,
     rng: np.random.Generator,
-    project: Callable[[FloatArray], FloatArray],
+    project: Callable[[FloatArray], FloatArray] | None,
     count: Callable[[int], object],
-) -> FloatArray:
-    """The form at k probes, blocks of them at once."""
-    parts = []
+) -> tuple[float, float]:
+    """Mean and standard error of ``z^T A^power z``, z = P s with signs s, blocks of probes at once.
+
+    The variance of ``s^T B s`` is twice the sum of those of the n entries of ``s o B s``: estimated from these it
+    varies far less than from k sums. Products with B = P A P are there; of B = P A^2 P there is but the sum. Where one
+    eigenvalue carries B, all probes may have little of it, and their spread too: what they prove of the largest
+    eigenvalues bounds the variance from below. (With P those are gone.)
+    """
+    terms, spread, proven = [], _Spread(), 0.0
     for signs in _sign_blocks(A, k, rng):
-        z = project(signs)
-        parts.append(form(z, product(A, z)))
+        z = signs if project is None else project(signs)
+        y = product(A, z)
+        terms.append(_column_sums(*((z, y) if power == 1 else (y, y))))
+        if power == 1:
+            spread.add(signs * (y if project is None else project(y)))
+        if project is None:
+            some = slice(min(_PROVING, *z.shape))
+            proven = max(proven, float((_ritz_values(z[:, some], y[:, some]) ** (2 * power)).sum()))
         count(z.shape[1])
-    return np.concatenate(parts)
+    all_terms = np.concatenate(terms)
+    mean = float(all_terms.mean())
+    if power == 1:
+        variance = 2 * max(spread.squares, k * (proven - spread.squared_mean)) / (k - 1)
+    else:
+        variance = max(float(all_terms.var(ddof=1)), 2 * (proven - mean**2 / A.shape[0]))
+    return mean, math.sqrt(variance / k)
+
+
+def _ritz_values(z: FloatArray, Az: FloatArray) -> FloatArray:
+    """Rayleigh quotients of A in the space of A^(1/2) z: they lie below its eigenvalues one by one, if A >= 0."""
+    inner = z.T.astype(np.float64) @ Az
+    values, vectors = np.linalg.eigh((inner + inner.T) / 2)
+    kept = values > math.sqrt(np.finfo(Az.dtype).eps) * values[-1]
+    if not kept.any():
+        return np.zeros(1)
+    basis = Az @ (vectors[:, kept] / np.sqrt(values[kept]))
+    quotients: FloatArray = np.linalg.eigvalsh(basis.T @ basis)
+    return quotients
+
+
+class _Spread:
+    """Sum over columns of the squared distance to their mean, column block by column block."""
+
+    def __init__(self) -> None:
+        self.squares, self._count, self._mean = 0.0, 0, np.zeros(1)
+
+    @property
+    def squared_mean(self) -> float:
+        return float(self._mean @ self._mean)
+
+    def add(self, columns: FloatArray) -> None:
+        count, mean = columns.shape[1], columns.mean(axis=1, dtype=np.float64)
+        distances = columns - mean[:, None]
+        total, shift = self._count + count, mean - self._mean
+        self.squares += float(_column_sums(distances, distances).sum())
+        self.squares += float(shift @ shift) * self._count * count / total
+        self._mean = self._mean + shift * (count / total)
+        self._count = total
 
 
 def _sign_blocks(A: LinearOperator, k: int, rng: np.random.Generator) -> Iterator[FloatArray]:
@@ -259,11 +311,6 @@ def _signs(A: LinearOperator, k: int, rng: np.random.Generator) -> FloatArray:
     rows = [rng.integers(0, 2, A.shape[0], dtype=np.int8) for _ in range(k)]
     signs: FloatArray = (2 * np.stack(rows, axis=1) - 1).astype(A.dtype)
     return signs
-
-
-def _spread(terms: FloatArray) -> float:
-    """Standard error of the mean."""
-    return float(terms.std(ddof=1) / np.sqrt(len(terms)))
 
 
 def _counter(report: Callable[[int, int], object], total: int) -> Callable[[int], object]:
