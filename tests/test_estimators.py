@@ -66,6 +66,15 @@ def test_standard_errors_cover(estimator, power):
 
 
 @pytest.mark.parametrize("power", [1, 2])
+def test_an_outlier_that_probes_miss_does_not_deceive(power):
+    """Few probes may all have little of one large eigenvalue: neither their mean nor their spread shows it."""
+    matrix = rotated(np.append(np.linspace(0.5, 1.5, 99), 30.0))
+    estimates = [hutchinson(matrix, power=power, probes=30, seed=seed) for seed in range(300)]
+    deviations = np.abs([(e.value - exact(matrix, power)) / e.standard_error for e in estimates])
+    assert deviations.max() < 4
+
+
+@pytest.mark.parametrize("power", [1, 2])
 def test_hutch_plus_plus_wins_at_equal_products_where_eigenvalues_decay(power):
     k, factor = 8, power + 2
     errors = {}
