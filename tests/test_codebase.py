@@ -79,7 +79,7 @@ def test_every_build_has_a_stub():
 
 GROUND = {
     "_config", "_cuda", "_executor", "_memory", "_native", "_cpu", "_validate", "activations", "likelihoods",
-    "eigenpairs", "spectrum", "statistics", *BUILDS,
+    "eigenpairs", "estimators", "lanczos", "spectrum", "statistics", *BUILDS,
 }  # fmt: skip
 ENSEMBLE = {"architecture"}  # drawn from by the measuring side, averaged over by the theory
 MEASURING = {

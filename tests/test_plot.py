@@ -8,6 +8,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 from fisherfield import FisherStatistics, plot
+from fisherfield.lanczos import spectral_density
 
 EIGENVALUES = np.random.default_rng(0).lognormal(size=(4, 50))
 
@@ -111,3 +112,55 @@ def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install 'fisherfield\[plot\]'"):
         plot.spectrum(EIGENVALUES)
+
+
+# --- spectral densities ---------------------------------------------------------------------------------
+
+
+def density(outliers=(), zeros=0, seed=0):
+    eigenvalues = np.concatenate([np.geomspace(0.5, 5.0, 80), outliers])
+    found = spectral_density(np.diag(eigenvalues), deflate=len(outliers), dimension=len(eigenvalues) + zeros, seed=seed)
+    assert len(found.known) == len(outliers)
+    return found
+
+
+def test_density_has_a_band_and_stems():
+    found = density([50.0, 70.0], zeros=1000)
+    ax = plot.spectral_density(found, theory=statistics(), title="a title")
+    lines = {line.get_label(): line for line in ax.lines}
+    x, y = lines["density"].get_data()
+    bulk = np.isfinite(x)
+    assert np.nanmax(x) < 10  # outliers are no part of the curve
+    assert np.trapezoid(y[bulk], np.log10(x[bulk])) == pytest.approx(80, rel=0.02)
+    assert sorted(lines["2 outliers"].get_xdata()) == pytest.approx([50.0, 70.0])
+    np.testing.assert_allclose(lines["maximum, theory"].get_xdata(), 30.0)
+    assert any(artist.get_label() == r"$\pm$ 1 standard error" for artist in ax.collections)
+    assert "(1,000 of P = 1,082 are zero)" in ax.get_xlabel()
+    assert ax.get_title(loc="left") == "a title"
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+
+
+def test_density_without_outliers_or_zeros():
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    assert plot.spectral_density(density(), ax, symbol="A") is ax
+    assert ax.get_xlabel() == r"eigenvalue $\lambda$ of $A$"
+    assert [line.get_label() for line in ax.lines] == ["density"]
+    assert plt.get_fignums() == []
+
+
+def test_density_of_outliers_alone(tmp_path):
+    found = spectral_density(np.diag([3.0, 2.0, 0.0]), deflate=2, seed=0)
+    ax = plot.spectral_density(found)
+    assert [line.get_label() for line in ax.lines] == ["2 outliers"]
+    ax.figure.savefig(tmp_path / "p.png")
+
+
+def test_density_refuses():
+    with pytest.raises(TypeError, match="density: expected a SpectralDensity, got ndarray"):
+        plot.spectral_density(EIGENVALUES)
+    with pytest.raises(ValueError, match="zero matrix"):
+        plot.spectral_density(spectral_density(np.zeros((3, 3)), seed=0))
+    with pytest.raises(ValueError, match="symbol"):
+        plot.spectral_density(density(), symbol="G")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +12,22 @@ import numpy as np
 import numpy.typing as npt
 
 from ._validate import FloatArray, as_float_array, choice, positive_int
+from .lanczos import SpectralDensity
 from .statistics import FisherStatistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["check_path", "save_spectrum", "spectrum"]
+__all__ = ["check_path", "save_spectrum", "spectral_density", "spectrum"]
 
 # Shade and shape carry the meaning; colour only adds to it, so that print in grey loses nothing.
 _SYMBOLS = {"F": "F", "Theta": r"\Theta", "A": "A"}
 _FIGURE: dict[str, Any] = {"figsize": (6.4, 4.0), "layout": "constrained"}
 _BARS: dict[str, Any] = {"color": "0.82", "edgecolor": "0.55", "linewidth": 0.5}
 _PREDICTED: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.2, "baseline": None}
+_CURVE: dict[str, Any] = {"color": "black", "linewidth": 1.3}
+_BAND: dict[str, Any] = {"color": "0.78", "linewidth": 0}
+_STEMS: dict[str, Any] = {"color": "black", "linewidth": 0.8}
 _THEORY: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.4, "linestyle": (0, (5, 1.5))}
 _MEASURED: dict[str, Any] = {
     "color": "black",
@@ -145,6 +150,121 @@ def spectrum(
     if theory or measured or outline is not None:
         ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)
     return ax
+
+
+def spectral_density(
+    density: SpectralDensity,
+    ax: Axes | None = None,
+    *,
+    theory: FisherStatistics | None = None,
+    symbol: str = "F",
+    points: int = 400,
+    title: str | None = None,
+) -> Axes:
+    r"""Draw an estimated density of eigenvalues on logarithmic axes, with a band of one standard error.
+
+    Eigenvalues that are known one by one (outliers) are stems with triangles; they are not part of the curve. How
+    many eigenvalues are zero, which have no place on the axis, is written below it.
+
+    Parameters
+    ----------
+    density : SpectralDensity
+        For instance ``fim.spectral_density()``.
+    ax : matplotlib.axes.Axes, optional
+    theory : FisherStatistics, optional
+        Predicted maximum: a dashed line.
+    symbol : {"F", "Theta", "A"}
+        Symbol of the matrix: Fisher information, tangent kernel, metric of features.
+    points : int
+        Of the curve.
+    title : str, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError, TypeError
+        For the density of a zero matrix, or what is no density.
+    ImportError
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fisherfield import lanczos, plot
+    >>> density = lanczos.spectral_density(np.diag(np.geomspace(1.0, 100.0, 50)), seed=0)
+    >>> ax = plot.spectral_density(density)  # doctest: +SKIP
+    """
+    _require_matplotlib()
+    if not isinstance(density, SpectralDensity):
+        raise TypeError(f"density: expected a SpectralDensity, got {type(density).__name__}")
+    letter = _SYMBOLS[choice(symbol, "symbol", tuple(_SYMBOLS))]
+    x = density.grid(positive_int(points, "points", minimum=2))
+    bulk, outliers = _apart(density)
+    band = bulk.density(x)
+    if ax is None:
+        from matplotlib import pyplot
+
+        ax = pyplot.subplots(**_FIGURE)[1]
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    top = float(band.value.max())
+    if top > 0:
+        low = top / 2000
+        lower, upper = band.value - band.standard_error, band.value + band.standard_error
+        shown = np.where(upper > low / 10, x, np.nan)  # no curve along the lower edge of the picture
+        ax.fill_between(shown, np.maximum(lower, low / 10), upper, label=r"$\pm$ 1 standard error", **_BAND)
+        ax.plot(shown, np.maximum(band.value, low / 10), label="density", **_CURVE)
+        ax.set_ylim(low, 3 * top)
+    _mark_outliers(ax, outliers)
+    _label_decades(ax, x)
+    if theory is not None:
+        ax.axvline(theory.maximum, label="maximum, theory", **_THEORY)
+    ax.set_xlabel(rf"eigenvalue $\lambda$ of ${letter}$" + _zero_note(density))
+    ax.set_ylabel(r"density $dN / d \log_{10} \lambda$ (per decade)")
+    ax.spines[["top", "right"]].set_visible(False)
+    if title:
+        ax.set_title(title, fontsize="small", loc="left", pad=12)
+    ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=4)
+    return ax
+
+
+def _apart(density: SpectralDensity) -> tuple[SpectralDensity, FloatArray]:
+    """The density without its known eigenvalues, and those above zero."""
+    outliers = density.known[density.known > density.floor]
+    return replace(density, known=density.known[:0], size=density.size - len(density.known)), outliers
+
+
+def _label_decades(ax: Any, x: FloatArray) -> None:
+    """Numbers between powers of ten too, where the axis has room for few of those."""
+    ax.set_xlim(x[0], x[-1])
+    if x[-1] < 100 * x[0]:
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _mark_outliers(ax: Any, outliers: FloatArray) -> None:
+    """Stems of one common height, for one eigenvalue has none on this axis."""
+    if len(outliers) == 0:
+        return
+    height = 0.3
+    ax.vlines(outliers, 0, height, transform=ax.get_xaxis_transform(), **_STEMS)
+    label = "outlier" if len(outliers) == 1 else f"{len(outliers)} outliers"
+    ax.plot(outliers, np.full(len(outliers), height), transform=ax.get_xaxis_transform(), label=label, **_MEASURED)
+
+
+def _zero_note(density: SpectralDensity) -> str:
+    """How many eigenvalues the logarithmic axis leaves out."""
+    zeros = density.num_zero
+    if zeros.value < 0.5:
+        return ""
+    error = "" if zeros.standard_error < 0.5 else rf"$\,\pm\,${zeros.standard_error:,.0f}"
+    return f"\n({zeros.value:,.0f}{error} of P = {density.dimension:,} are zero)"
 
 
 def _nonzero(values: FloatArray, name: str) -> FloatArray:
