@@ -81,3 +81,61 @@ def test_sums_over_samples_are_flat(call):
     assert factor_bytes((50, 200, 200, 2), 60000) > 450 * MIB
     assert many <= 200 * MIB
     assert many - few <= 32 * MIB
+
+
+# --- products within a budget ---------------------------------------------------------------------------
+
+BUDGET = """
+net = ff.MLP({widths}, "tanh", bias_var=0.1).sample(seed=0, dtype="{dtype}")
+X = np.random.default_rng(0).standard_normal(({samples}, {widths}[0])).astype("{dtype}")
+fim = ff.Fisher(net, X, {options})
+v = np.ones(fim.shape[0], "{dtype}")
+ff.Fisher(net, X[:50]) @ v
+print(grown(lambda: fim @ v), grown(lambda: fim @ v))
+"""
+
+
+@pytest.mark.parametrize("widths", [(100, 400, 400, 10), (100, 400, 400, 1)])
+@pytest.mark.parametrize("storage", ["float32", "float64"])
+def test_products_stay_within_the_budget(widths, storage):
+    """Factors of 20000 samples take several times as much."""
+    options = f"memory={40 * MIB}, storage='{storage}'"
+    code = MEASURE.partition("net =")[0] + BUDGET
+    first, again = map(
+        int,
+        output_of(
+            code.format(widths=widths, samples=20000, dtype="float64", options=options), FISHERFIELD_NUM_THREADS="2"
+        ).split(),
+    )
+    assert first <= (40 + 32) * MIB
+    assert again <= (40 + 32) * MIB
+
+
+REPEATED = """
+net = ff.MLP((50, 200, 200, 3), "tanh", bias_var=0.1).sample(seed=0)
+X = np.random.default_rng(0).standard_normal((400, 50))
+targets = np.random.default_rng(1).integers(3, size=400)
+def calls():
+    fim = ff.Fisher(net, X, likelihood="categorical", memory="20 MB")
+    fim @ np.ones(fim.shape[0])
+    fim.dual_operator() @ np.ones(fim.dual_operator().shape[0])
+    fim.top_eigenpairs(1, 1e-1, method="matrix-free")
+    fim.spectral_density(probes=2, steps=3, seed=0)
+    fim.trace("hutchinson", probes=2, seed=0)
+    fim.diagonal()
+    ff.Fisher(net, X[:50]).dual()
+    ff.Fisher(net, X, likelihood="categorical", kind="empirical", targets=targets).layer(2) @ np.ones(200 * 201)
+import gc
+gc.disable()  # what is not freed with its last user shows
+for _ in range(3):
+    calls()
+before = resident("VmRSS")
+for _ in range(50):
+    calls()
+print(resident("VmRSS") - before)
+"""
+
+
+def test_memory_is_flat_over_repeated_calls():
+    code = MEASURE.partition("net =")[0] + REPEATED
+    assert int(output_of(code, FISHERFIELD_NUM_THREADS="2", OPENBLAS_NUM_THREADS="1")) <= 16 * MIB

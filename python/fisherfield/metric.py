@@ -802,7 +802,7 @@ class NetworkMetric(Metric):
         self._budget = None if memory is None else as_bytes(memory, "memory")
         self._storage = _as_storage(storage, net.dtype)
         self._layers = slice(None)  # of which the metric consists
-        self._whole: NetworkMetric = self  # of which this is a block; it keeps the factors
+        self._parent: NetworkMetric | None = None  # of which this is a block
         if self.kind == "monte_carlo":
             self._num_draws = positive_int(1 if samples is None else samples, "samples")
             # taken now: a generator may have moved on by the time the targets are drawn
@@ -817,9 +817,14 @@ class NetworkMetric(Metric):
             self._observed.flags.writeable = False
 
     @property
+    def _whole(self) -> NetworkMetric:
+        """The metric of which this is a block, else this one; it keeps factors and targets."""
+        return self if self._parent is None else self._parent
+
+    @property
     def _described(self) -> str:
         """What it is, for repr."""
-        block = "" if self._whole is self else f"layer {self._layers.stop}, "
+        block = "" if self._parent is None else f"layer {self._layers.stop}, "
         return (
             f"{block}{self.kind}, {self.likelihood.name}, P={self.dimension}, T={self.num_samples}, R={self.num_seeds}"
         )
@@ -926,7 +931,7 @@ class NetworkMetric(Metric):
         if positive_int(l, "l") not in names:
             raise ValueError(f"l: expected a layer from {names[0]} to {names[-1]}, got {l}")
         block = self._without_results()
-        block._layers = slice(l - 1, l)
+        block._layers, block._parent = slice(l - 1, l), self._whole
         return block
 
     def _without_results(self) -> Self:
@@ -939,7 +944,7 @@ class NetworkMetric(Metric):
     @cached_property
     def factors(self) -> FactoredJacobian:
         """The factored Jacobian of all samples (kept)."""
-        if self._whole is not self:
+        if self._parent is not None:
             return self._block_of(self._whole.factors)
         require_memory(
             self._factor_bytes,
@@ -994,22 +999,31 @@ class NetworkMetric(Metric):
 
     # --- products -------------------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def _gradients(self) -> GradientMap:
-        return self._gradient_map(self._has_unit_seeds)
+        return self._gradient_map(self._has_unit_seeds, self._held_batches)
 
-    def _gradient_map(self, unit_seeds: bool) -> GradientMap:
-        """Gradients of the likelihood's seeds or of the outputs: in batches, as many held as the budget allows."""
+    @cached_property
+    def _held_batches(self) -> dict[tuple[int, int], Batch]:
+        """What products keep; no object that refers to this one, which would not be freed with its last user."""
+        return {}
+
+    @cached_property
+    def _memory(self) -> int:
+        """Bytes that factors may take."""
+        return self._budget or (available_bytes() or 2**40) // 2
+
+    def _gradient_map(self, unit_seeds: bool, kept: dict[tuple[int, int], Batch]) -> GradientMap:
+        """Gradients of the likelihood's seeds or of the outputs: in batches, as many kept as the budget allows."""
         num_seeds = self.net.num_outputs if unit_seeds else self.num_seeds
         factored = num_seeds <= _FACTORED_SEEDS
         held = self._held_bytes(num_seeds, factored)
         working = held + self._working_bytes(num_seeds, factored)
-        budget = self._budget or (available_bytes() or 2**40) // 2
-        if working > budget:
-            raise MemoryError(f"memory: expected at least {human(working)}, for one sample, got {human(budget)}")
-        step = max(1, min(_BATCH_BYTES, budget // 2) // working)
+        if working > self._memory:
+            raise MemoryError(f"memory: expected at least {human(working)}, for one sample, got {human(self._memory)}")
+        step = max(1, min(_BATCH_BYTES, self._memory // 2) // working)
         ranges = list(pairwise([*range(0, self.num_samples, step), self.num_samples]))
-        kept = int((budget - step * working) // (step * held))
+        num_kept = int((self._memory - step * working) // (step * held))
 
         def make(begin: int, end: int) -> Batch:
             if not factored:
@@ -1017,7 +1031,7 @@ class NetworkMetric(Metric):
             seeds = self._unit_seeds() if unit_seeds and not self._has_unit_seeds else None
             return FactoredBatch(self._factors_of(begin, end, seeds), self._storage, self._executor)
 
-        return BatchedGradients(ranges, make, kept, num_seeds, self.dimension)
+        return BatchedGradients(ranges, make, kept, num_kept, num_seeds, self.dimension)
 
     def _held_bytes(self, num_seeds: int, factored: bool) -> int:
         """Memory per sample of what products keep: factors, or signals, slopes and outputs."""
@@ -1052,12 +1066,14 @@ class NetworkMetric(Metric):
         """The same metric of some of the samples, with their targets."""
         targets = self.targets
         part = self._without_results()
-        part._layers, part._whole = slice(None), part
+        part._layers, part._parent = slice(None), None
         part.X = np.ascontiguousarray(self.X[samples])
         if targets is not None:
             part.__dict__["_scored_targets"] = tuple(drawn[samples] for drawn in targets)
-        block = part if self._whole is self else part._without_results()
-        block._layers = self._layers
+        if self._parent is None:
+            return part
+        block = part._without_results()
+        block._layers, block._parent = self._layers, part
         return block
 
     @property
@@ -1264,7 +1280,7 @@ class Centered(Metric):
 
     @cached_property
     def _gradients(self) -> GradientMap:
-        return CenteredGradients(self.original._gradient_map(unit_seeds=True), self._output_seeds)
+        return CenteredGradients(self.original._gradient_map(True, {}), self._output_seeds)
 
     def _subsample(self, samples: npt.NDArray[np.intp]) -> Centered:
         return Centered(self.original._subsample(samples))

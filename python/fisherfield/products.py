@@ -147,22 +147,34 @@ class SweptBatch:
         return self.network.transposed_times(self.seeds.times(u))
 
 
+@dataclass(frozen=True)
 class BatchedGradients(GradientMap):
     """J, batch by batch; the first ``num_kept`` batches are held between products.
 
     No bit of a result depends on how many are held.
+
+    Attributes
+    ----------
+    ranges : sequence of (begin, end)
+        Samples of each batch.
+    make : callable
+        From begin and end, a batch.
+    kept : dict
+        Batches that are held, by range; it outlives this object.
+    num_kept, num_seeds, dimension : int
+        How many are held at most, R, P.
     """
 
-    def __init__(
-        self, ranges: Sequence[Range], make: Callable[[int, int], Batch], num_kept: int, num_seeds: int, dimension: int
-    ) -> None:
-        self._ranges, self._make, self._num_kept = ranges, make, num_kept
-        self._num_seeds, self._dimension = num_seeds, dimension
-        self._kept: dict[Range, Batch] = {}
+    ranges: Sequence[Range]
+    make: Callable[[int, int], Batch]
+    kept: dict[Range, Batch]
+    num_kept: int
+    num_seeds: int
+    dimension: int
 
     def times(self, V: FloatArray) -> FloatArray:
         """Return J V."""
-        out = np.empty((len(V), self._num_seeds, self._ranges[-1][1]), V.dtype)
+        out = np.empty((len(V), self.num_seeds, self.ranges[-1][1]), V.dtype)
         for (begin, end), batch in self._batches():
             for j, v in enumerate(V):
                 out[j, :, begin:end] = batch.times(v)
@@ -170,7 +182,7 @@ class BatchedGradients(GradientMap):
 
     def transposed_times(self, U: FloatArray) -> FloatArray:
         """Return J^T U."""
-        out = np.zeros((len(U), self._dimension), U.dtype)
+        out = np.zeros((len(U), self.dimension), U.dtype)
         for (begin, end), batch in self._batches():
             for j, u in enumerate(U):
                 out[j] += batch.transposed_times(np.ascontiguousarray(u[:, begin:end]))
@@ -185,12 +197,12 @@ class BatchedGradients(GradientMap):
         return out
 
     def _batches(self) -> Iterator[tuple[Range, Batch]]:
-        for index, samples in enumerate(self._ranges):
-            batch = self._kept.get(samples)
+        for index, samples in enumerate(self.ranges):
+            batch = self.kept.get(samples)
             if batch is None:
-                batch = self._make(*samples)
-            if index < self._num_kept:
-                self._kept[samples] = batch
+                batch = self.make(*samples)
+            if index < self.num_kept:
+                self.kept[samples] = batch
             yield samples, batch
 
 
