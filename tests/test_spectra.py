@@ -166,3 +166,14 @@ def test_theory_of_the_wide_network():
         assert exact <= theory.count_above(k)
         assert estimate.value - 4 * estimate.standard_error <= theory.count_above(k)
     assert density.num_zero.value == fim.dimension - 100
+
+
+def test_density_beside_known_eigenpairs():
+    fim = small(samples=100)
+    top = fim.top_eigenpairs(3, 1e-5, vectors=True, method="matrix-free")
+    density = fim.spectral_density(deflate=top, steps=40, seed=0)
+    np.testing.assert_allclose(density.known, top.values)
+    assert agrees(density.mean, fim.trace() / fim.shape[0])
+    assert agrees(density.second_moment, fim.second_moment())
+    with pytest.raises(ValueError, match="deflate: expected eigenpairs with vectors"):
+        fim.spectral_density(deflate=fim.top_eigenpairs(3))

@@ -540,7 +540,7 @@ class Metric(ABC):
         *,
         probes: int = 10,
         steps: int = 64,
-        deflate: int | None = None,
+        deflate: int | EigenPairs | None = None,
         seed: int | np.random.Generator | None = None,
         memory: int = 2**30,
         progress: Progress = None,
@@ -555,9 +555,9 @@ class Metric(ABC):
             Random vectors; errors fall like ``1 / sqrt(probes)``.
         steps : int
             Products with each; the resolution is about 1 / steps of the spectrum.
-        deflate : int, optional
-            How many of the largest eigenvalues to find first and treat exactly. Default: as many as outliers are
-            expected.
+        deflate : int or EigenPairs, optional
+            How many of the largest eigenvalues to find first and treat exactly (default: as many as outliers are
+            expected), or those that ``top_eigenpairs(k, vectors=True)`` found.
         seed : int, numpy.random.Generator or None
         memory : int
             Bytes for the Krylov bases: how many probes go together.
@@ -588,12 +588,16 @@ class Metric(ABC):
         >>> abs(estimate.value - exact) < 4 * estimate.standard_error < exact
         True
         """
-        outliers = self.num_outliers if deflate is None else deflate
+        operator, known = self._operator(), self.num_outliers if deflate is None else deflate
+        if isinstance(known, EigenPairs):
+            if known.vectors is None:
+                raise ValueError("deflate: expected eigenpairs with vectors, got none; ask for vectors=True")
+            operator, known = self.as_linear_operator(), (known.values, known.vectors)
         return lanczos.spectral_density(
-            self._operator(),
+            operator,
             probes=probes,
             steps=steps,
-            deflate=outliers,
+            deflate=known,
             dimension=self._num_eigenvalues,
             seed=seed,
             memory=memory,
