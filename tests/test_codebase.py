@@ -78,11 +78,13 @@ def test_every_build_has_a_stub():
 # --- rooms ----------------------------------------------------------------------------------------------
 
 GROUND = {
-    "_config", "_cuda", "_executor", "_memory", "_native", "_cpu", "_validate", "activations", "likelihoods",
-    "spectrum", "statistics", *BUILDS,
+    "_config", "_cuda", "_engines", "_executor", "_memory", "_native", "_cpu", "_validate", "activations",
+    "likelihoods", "spectrum", "statistics", *BUILDS,
 }  # fmt: skip
 ENSEMBLE = {"architecture"}  # drawn from by the measuring side, averaged over by the theory
-MEASURING = {"network", "factors", "gram", "metric", "fisher", "features", "tangent", "diagonal"}
+MEASURING = {
+    "network", "factors", "gram", "gramfile", "panels", "metric", "fisher", "features", "tangent", "diagonal",
+}  # fmt: skip
 THEORY = {"theory"}
 LEARNING = {"learning"}
 TOP = {"__main__", "cli", "data", "experiments", "plot", "readers", "report"}
