@@ -50,7 +50,7 @@ def num_workers(executor: Executor) -> int:
     """How many tasks run at once, as a hint for how finely to cut the work; no result depends on it."""
     client = _dask_client(executor)
     if client is not None:
-        return max(1, sum(client.nthreads().values()))
+        return max(1, int(sum(client.nthreads().values())))
     of_mpi = getattr(executor, "num_workers", None)
     return max(1, int(getattr(executor, "_max_workers", 1) if of_mpi is None else of_mpi))
 

@@ -15,7 +15,6 @@ import io
 import json
 import os
 import re
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -29,6 +28,7 @@ from ._config import version
 from ._executor import Progress, reporter
 from ._memory import human
 from ._validate import FloatArray, require_finite
+from .factors import require_finite_outputs
 from .gram import Range, sample_ranges
 from .panels import Pair, panel_pairs
 
@@ -41,6 +41,7 @@ Fields = dict[str, Any]
 Work = Callable[[list[Pair]], Generator[tuple[Pair, FloatArray]]]
 
 _RECORD = 8  # bytes a tile
+_WAITING = 2**25  # bytes of computed tiles, beyond which the disk is waited for
 _ANEW = "resume=False starts anew and overwrites it"
 
 _locked: set[int] = set()  # descriptors of locked files
@@ -77,13 +78,14 @@ def digest(arrays: Iterable[np.ndarray[Any, Any]]) -> str:
 
 
 def identity_of(metric: NetworkMetric) -> Fields:
-    """All on which the bits of a dual depend, readable where it is short; functions by their values at fixed points."""
-    net, probe = metric.net, metric.net(metric.X[:3])
+    """All on which the bits of a dual depend, readable where it is short; functions by values of theirs."""
+    net, targets = metric.net, metric.targets
+    some = slice(0, max(1, min(32, 10**6 // (metric.num_seeds * net.num_outputs))))
+    outputs = net(metric.X[some])
+    require_finite_outputs(outputs)
     points = np.concatenate([np.linspace(-4, 4, 33), [-30, -10, 10, 30]]).astype(net.dtype)
     with np.errstate(all="ignore"):
         activations = [phi.evaluate(points) for phi in net.activations]
-    sampled = metric.likelihood.sample(probe, np.random.default_rng(0))
-    likelihood = [metric.likelihood.seeds(probe[:1]), metric.likelihood.score(probe, sampled)]
     return {
         "fisherfield": version(),
         "kernels": _native.level,
@@ -103,8 +105,10 @@ def identity_of(metric: NetworkMetric) -> Fields:
         "biases": None if net.biases is None else digest(net.biases),
         "values of the activations": digest(values for pair in activations for values in pair),
         "X": digest([metric.X]),
-        "values of the likelihood": digest(likelihood),
-        "targets": None if metric.targets is None else digest(metric.targets),
+        "values of the likelihood": digest(
+            [metric._seeds(outputs, targets and tuple(drawn[some] for drawn in targets))]
+        ),
+        "targets": targets and digest(targets),
     }
 
 
@@ -294,32 +298,49 @@ class GramFile:
     # --- tiles ----------------------------------------------------------------------------------------------
 
     def _fill(self, descriptor: int, index: _Index, work: Work, progress: Progress) -> None:
-        """Compute and write at the same time: a thread of its own writes a tile while the next is computed."""
+        """Compute and write at the same time: a thread of its own writes tiles while others are computed.
+
+        What is computed while the disk synchronises is brought to it together: small tiles do not wait one by one.
+        """
         pairs = panel_pairs(len(sample_ranges(self.num_samples, index.tile)))
         number_of = {pair: number for number, pair in enumerate(pairs)}
         missing = [pair for pair, done in zip(pairs, index.done, strict=True) if not done]
-        report, close = reporter(progress, len(pairs), "dual", initial=sum(index.done))
+        reported = sum(index.done)
+        report, close = reporter(progress, len(pairs), "dual", initial=reported)
         data = os.open(self.part, os.O_RDWR | os.O_CLOEXEC)
+        storing: Future[None] | None = None
+        batch: list[tuple[Pair, FloatArray]] = []
 
-        def store(number: int, block: FloatArray) -> None:
-            self._write_tile(data, index.tile, pairs[number], block)
+        def store(batch: list[tuple[Pair, FloatArray]]) -> None:
+            for pair, block in batch:
+                self._write_tile(data, index.tile, pair, block)
             os.fdatasync(data)
-            _write(descriptor, index.record(number), len(index.head) + _RECORD * number)
-            index.done[number] = True
+            for pair, _ in batch:
+                number = number_of[pair]
+                _write(descriptor, index.record(number), len(index.head) + _RECORD * number)
+                index.done[number] = True
 
         def settle(stored: Future[None]) -> None:
+            nonlocal reported
             stored.result()
-            report(sum(index.done), len(pairs))
+            while reported < sum(index.done):
+                reported += 1
+                report(reported, len(pairs))
 
         try:
             with closing(work(missing)) as results, ThreadPoolExecutor(1, "fisherfield-writer") as writer:
-                storing: deque[Future[None]] = deque()
                 for pair, block in results:
-                    if storing:
-                        settle(storing.popleft())
-                    storing.append(writer.submit(store, number_of[pair], block))
-                while storing:
-                    settle(storing.popleft())
+                    batch.append((pair, block))
+                    waiting = sum(block.nbytes for _, block in batch)
+                    if storing is not None and (storing.done() or waiting >= _WAITING):
+                        settle(storing)
+                        storing = None
+                    if storing is None:
+                        storing, batch = writer.submit(store, batch), []
+                if storing is not None:
+                    settle(storing)
+                if batch:
+                    settle(writer.submit(store, batch))
         finally:
             os.close(data)
             close()

@@ -30,7 +30,7 @@ from .factors import FactoredJacobian, LayerFactors, bytes_per_sample, factorize
 from .gram import gram_matrix, symmetric_product
 from .gramfile import GramFile, Work, as_path, digest, identity_of
 from .network import Network
-from .panels import Panels, panel_size
+from .panels import MEMORY, Panels, panel_size
 from .statistics import FisherStatistics
 
 __all__ = ["Centered", "Metric", "NetworkMetric"]
@@ -354,6 +354,8 @@ class Metric(ABC):
 
 class NetworkMetric(Metric):
     """A metric whose gradients are those of one network: the likelihood makes the seeds, layers give the factors."""
+
+    _memory = MEMORY
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MEMORY", "Pair", "Panels", "panel_pairs", "panel_size"]
 
-MEMORY = 2**29  # bytes of panels' factors and of tiles at once, in every process that computes
+MEMORY = 2**29  # bytes of panels' factors and of tiles at once, in every process that computes; a metric may differ
 
 Pair = tuple[int, int]  # of panels, rows before columns or the same
 
@@ -33,7 +33,7 @@ def panel_pairs(num_panels: int) -> list[Pair]:
     return [(i, j) for i in range(num_panels) for j in range(i, num_panels)]
 
 
-def panel_size(metric: NetworkMetric, num_seeds: int, num_workers: int = 1, memory: int = MEMORY) -> int:
+def panel_size(metric: NetworkMetric, num_seeds: int, num_workers: int = 1) -> int:
     """Samples a panel.
 
     Four tiles are at once in memory: one that is computed, one that waits, one that is written and its mirror image.
@@ -41,6 +41,7 @@ def panel_size(metric: NetworkMetric, num_seeds: int, num_workers: int = 1, memo
     least four tiles each.
     """
     T = metric.num_samples
+    memory = metric._memory
     by_tile = math.isqrt(memory // 16 // metric.dtype.itemsize) // num_seeds
     by_factors = memory // 8 // metric._bytes_per_sample(num_seeds)
     by_workers = T if num_workers == 1 else -(-T // math.isqrt(8 * num_workers))
@@ -65,12 +66,11 @@ class Panels:
         tile: int,
         executor: Executor | None = None,
         seeds: FloatArray | None = None,
-        memory: int = MEMORY,
     ) -> None:
         self.ranges = sample_ranges(metric.num_samples, tile)
         self._metric, self._seeds = metric._portable(executor), seeds
         largest = max(end - begin for begin, end in self.ranges)
-        self._num_held = max(2, memory * 3 // 4 // (self._bytes_of_sample() * largest))
+        self._num_held = max(2, metric._memory * 3 // 4 // (self._bytes_of_sample() * largest))
         self._forget()
 
     def _bytes_of_sample(self) -> int:
