@@ -236,7 +236,7 @@ def test_interrupted(path):
     _, error = child.communicate(timeout=60)
     assert time.perf_counter() - start < 1
     assert child.returncode == -signal.SIGINT
-    assert re.search(r"KeyboardInterrupt\n\d+ of \d+ tiles are kept in .*dual.npy.part': the same call goes on", error)
+    assert re.search(r"KeyboardInterrupt\n\d+ of \d+ tiles are kept in .*dual.npy.part': call again, with", error)
     long_dual(out=path)
     assert path.read_bytes() == saved(long_dual())
 
@@ -610,7 +610,7 @@ def test_errors_while_writing(path, monkeypatch):
         with pytest.raises(OSError, match=r"Input/output error") as caught:
             fisher().dual(out=path, tile=TILE)
     assert re.fullmatch(
-        r"[1-9]\d* of 28 tiles are kept in '.*dual.npy.part': the same call goes on from there.",
+        r"[1-9]\d* of 28 tiles are kept in '.*dual.npy.part': call again, with resume=True, to go on from there.",
         caught.value.__notes__[0],
     )
     fisher().dual(out=path)

@@ -85,7 +85,7 @@ def _build() -> tuple[str, str]:
 
 
 def _perform(job: _Job, payload: Any, function: Callable[[Any, Item], Result], item: Item) -> _Answer[Result]:
-    """Do one task, on the worker; ``payload`` is pickled, None, or what Dask unpickled."""
+    """Do one task, on the worker; ``payload`` is pickled, None, or an object that Dask keeps here."""
     worker = (socket.gethostname(), os.getpid())
     if _build() != job.build:
         raise RuntimeError(
@@ -93,15 +93,20 @@ def _perform(job: _Job, payload: Any, function: Callable[[Any, Item], Result], i
             f"process, got {' and '.join(_build())} on {worker[0]}: their bits differ; install the same version, and "
             f"set FISHERFIELD_ISA to a level that all have"
         )
+    held = _kept(job, payload) if payload is None or isinstance(payload, bytes) else payload
+    if held is None:
+        return _Answer(worker, lacking=True)
+    return _Answer(worker, lacking=False, result=function(held, item))
+
+
+def _kept(job: _Job, payload: bytes | None) -> Any:
+    """The payload that this worker keeps, or None if it has none and is given none."""
     with _receiving:
-        if job.token not in _payloads:
-            if payload is None:
-                return _Answer(worker, lacking=True)
-            _payloads[job.token] = _unpickled(payload) if isinstance(payload, bytes) else payload
+        if job.token not in _payloads and payload is not None:
+            _payloads[job.token] = _unpickled(payload)
             while len(_payloads) > _KEPT_JOBS:
                 _payloads.popitem(last=False)
-        held = _payloads[job.token]
-    return _Answer(worker, lacking=False, result=function(held, item))
+        return _payloads.get(job.token)
 
 
 def _pickled(payload: Any) -> bytes:
@@ -132,14 +137,14 @@ def _dask_client(executor: Executor | None) -> Any:
 def completed(
     executor: Executor, payload: Any, function: Callable[[Any, Item], Result], items: Iterable[Item]
 ) -> Generator[tuple[Item, Result]]:
-    """Yield ``item, function(payload, item)`` as workers finish; at most two items a worker are under way.
+    """Yield ``item, function(payload, item)`` as workers finish, of a payload other than None or bytes.
 
-    ``function`` is a module's or a class's, for it is pickled by name. Errors of a task are raised here; what has not
-    started is then cancelled.
+    At most two items a worker are under way, so that none waits while results travel. ``function`` is a module's or a
+    class's, for it is pickled by name. Errors of a task are raised here; what has not started is then cancelled.
     """
     job, waiting = _Job(uuid4().hex, _build()), deque(items)
     client, limit = _dask_client(executor), 2 * num_workers(executor)
-    common = client.scatter(payload, broadcast=True) if client is not None else None
+    common = client.scatter(payload, broadcast=True, hash=False) if client is not None else None
     sealed = None if client is not None else _pickled(payload)
     running: dict[Future[_Answer[Result]], Item] = {}
     carrying: set[Future[_Answer[Result]]] = set()  # tasks on their way with the payload

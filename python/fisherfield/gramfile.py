@@ -188,8 +188,8 @@ class GramFile:
                     self._fill(descriptor, index, work(index.tile), progress)
                 except BaseException as error:
                     error.add_note(
-                        f"{sum(index.done)} of {len(index.done)} tiles are kept in {str(self.part)!r}: the same call "
-                        "goes on from there."
+                        f"{sum(index.done)} of {len(index.done)} tiles are kept in {str(self.part)!r}: call again, "
+                        "with resume=True, to go on from there."
                     )
                     raise
             os.fsync(descriptor)

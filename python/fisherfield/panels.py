@@ -44,7 +44,7 @@ def panel_size(metric: NetworkMetric, num_seeds: int, num_workers: int = 1) -> i
     memory = metric._memory
     by_tile = math.isqrt(memory // 16 // metric.dtype.itemsize) // num_seeds
     by_factors = memory // 8 // metric._bytes_per_sample(num_seeds)
-    by_workers = T if num_workers == 1 else -(-T // math.isqrt(8 * num_workers))
+    by_workers = T if num_workers == 1 else T // (math.isqrt(8 * num_workers) + 1)
     size = min(by_tile, by_factors, by_workers, T)
     return max(1, size if size < 48 else size // 48 * 48)  # whole panels of the kernels
 
