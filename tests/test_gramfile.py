@@ -505,6 +505,27 @@ def test_two_at_once(path):
     assert path.read_bytes() == EXPECTED
 
 
+@pytest.mark.parametrize("other", [{}, {"likelihood": "bernoulli"}])
+def test_finished_by_another_process_just_before_the_lock(path, monkeypatch, other):
+    """The file appears between the look at it and the lock; it is neither computed again nor overwritten."""
+    lock = gramfile.GramFile._lock
+    begun(path)
+
+    def late(self):
+        monkeypatch.setattr(gramfile.GramFile, "_lock", lock)
+        fisher().dual(out=path)
+        require_no_work(monkeypatch)
+        return lock(self)
+
+    monkeypatch.setattr(gramfile.GramFile, "_lock", late)
+    if other:
+        with pytest.raises(ValueError, match="likelihood differs"):
+            fisher(**other).dual(out=path)
+    else:
+        fisher().dual(out=path)
+    assert path.read_bytes() == EXPECTED
+
+
 def test_forked_children_do_not_hold_the_lock(path):
     children = []
 

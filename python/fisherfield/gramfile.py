@@ -35,7 +35,7 @@ from .panels import Pair, panel_pairs
 if TYPE_CHECKING:
     from .metric import NetworkMetric
 
-__all__ = ["GramFile", "Work", "as_path", "digest", "identity_of"]
+__all__ = ["GramFile", "as_path", "digest", "identity_of"]
 
 Fields = dict[str, Any]
 Work = Callable[[list[Pair]], Generator[tuple[Pair, FloatArray]]]
@@ -176,10 +176,11 @@ class GramFile:
         """
         if resume:
             self._refuse_without_index()
-            matrix = self._finished()
-            if matrix is not None:
+            if (matrix := self._finished()) is not None:
                 return matrix
         with self._lock() as descriptor:
+            if resume and (matrix := self._finished()) is not None:  # by another process, just now
+                return matrix
             index = self._resumed(descriptor, tile) if resume else None
             if index is None:
                 index = self._begin(descriptor, choose_tile() if tile is None else tile)
