@@ -1,6 +1,7 @@
 """Duals on workers that share no memory: the same bytes, from processes, Dask and MPI."""
 
 import importlib.util
+import multiprocessing
 import os
 import re
 import shutil
@@ -21,6 +22,8 @@ import fisherfield as ff
 from fisherfield import _engines, _native, panels
 
 from cases import cases, make_case
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # of Python 3.12 and later
 
 CASE = make_case((30, 60, 50, 2), ("tanh", "custom"), 60)
 TILE = 8  # 8 panels, 36 tiles
@@ -181,6 +184,14 @@ def test_another_build(pool, monkeypatch):
     list(_engines.completed(pool, "payload", work, range(4)))  # its processes have the build of this one
     monkeypatch.setattr(_native, "level", "v9")
     with pytest.raises(RuntimeError, match=r"expected workers with .* and kernels v9, .* got .* and v\d on"):
+        fisher().dual(executor=pool)
+
+
+@pytest.mark.skipif(len(_native.usable_levels()) < 2, reason="one build is installed, or runs here")
+def test_workers_of_another_level(monkeypatch):
+    monkeypatch.setenv("FISHERFIELD_ISA", next(level for level in _native.usable_levels() if level != _native.level))
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    with pool, pytest.raises(RuntimeError, match="set FISHERFIELD_ISA to a level that all have"):
         fisher().dual(executor=pool)
 
 

@@ -27,6 +27,8 @@ from test_memory import MEASURE, MIB
 
 from cases import cases, make_case, swish_like
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # of Python 3.12 and later
+
 CASE = make_case((7, 12, 9, 2), ("tanh", "relu"), 40)
 TILE = 6  # 7 panels, 28 tiles
 
@@ -178,9 +180,9 @@ def test_infinite_entries_are_refused(path):
 
 
 def test_flat_memory(tmp_path):
-    """A matrix of 72 MB from factors of 43 MB, through a budget of 16 MiB."""
+    """A matrix of 72 MB from factors of 29 MB, through a budget of 16 MiB."""
     call = f"fim.dual(out={str(tmp_path / 'dual.npy')!r})"
-    code = MEASURE.format(widths=(50, 600, 600, 1), samples=3000, call=call, dtype="float64")
+    code = MEASURE.format(widths=(50, 400, 400, 1), samples=3000, call=call, dtype="float64")
     code = code.replace("print(", "fim = ff.Fisher(net, X); fim._memory = 2**24\nprint(")
     assert int(output_of(code, FISHERFIELD_NUM_THREADS="2")) <= 40 * MIB
     assert (tmp_path / "dual.npy").stat().st_size > 68 * MIB
@@ -203,13 +205,12 @@ def long_dual(**options):
     return names["fim"].dual(**options)
 
 
-@pytest.mark.parametrize("tile", [20, 40])
-def test_killed_at_any_moment(path, tile):
+def test_killed_at_any_moment(path):
     """What was reported is there; the file ends up the same."""
-    rng = random.Random(tile)
+    rng = random.Random(0)
     finished, total = 0, None
     for _ in range(3):
-        child = start_python(WRITE.format(path=str(path), tile=tile))
+        child = start_python(WRITE.format(path=str(path), tile=20))
         for _ in range(rng.randint(1, 30)):
             reported = int(child.stdout.readline())
             assert reported > finished

@@ -309,10 +309,10 @@ class GramFile:
         reported = sum(index.done)
         report, close = reporter(progress, len(pairs), "dual", initial=reported)
         data = os.open(self.part, os.O_RDWR | os.O_CLOEXEC)
-        storing: Future[None] | None = None
+        storing: Future[int] | None = None
         batch: list[tuple[Pair, FloatArray]] = []
 
-        def store(batch: list[tuple[Pair, FloatArray]]) -> None:
+        def store(batch: list[tuple[Pair, FloatArray]]) -> int:
             for pair, block in batch:
                 self._write_tile(data, index.tile, pair, block)
             os.fdatasync(data)
@@ -320,11 +320,11 @@ class GramFile:
                 number = number_of[pair]
                 _write(descriptor, index.record(number), len(index.head) + _RECORD * number)
                 index.done[number] = True
+            return len(batch)
 
-        def settle(stored: Future[None]) -> None:
+        def settle(stored: Future[int]) -> None:
             nonlocal reported
-            stored.result()
-            while reported < sum(index.done):
+            for _ in range(stored.result()):
                 reported += 1
                 report(reported, len(pairs))
 

@@ -50,6 +50,7 @@ class Metric(ABC):
     net: Network
     X: FloatArray
     _executor: Executor | None
+    _smaller_dual = "use a file, dual(out=...), fewer samples (or outputs), or float32"
 
     # --- what a metric is made of ---------------------------------------------------------------------------
 
@@ -210,7 +211,7 @@ class Metric(ABC):
             require_memory(
                 size**2 * self.dtype.itemsize + self._gram_bytes,
                 f"the {size} x {size} dual matrix",
-                "use a file, dual(out=...), or fewer samples or float32; diagonal() and trace() do not need it",
+                f"{self._smaller_dual}; diagonal() and trace() do not need it",
             )
             with np.errstate(over="ignore", invalid="ignore"):
                 matrix = self._gram(tile, executor, progress)
@@ -683,6 +684,8 @@ class Centered(Metric):
     original : NetworkMetric
         The metric before the subtraction.
     """
+
+    _smaller_dual = "use fewer samples (or outputs), or float32"
 
     def __init__(self, original: NetworkMetric) -> None:
         self.original = original
