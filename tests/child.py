@@ -29,3 +29,15 @@ def output_of(code, **environment):
     done = run_python("-W", "error", "-c", code, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def start_python(code, **environment):
+    """Start a piece of code and return its process; lines that it prints come one by one."""
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join([PACKAGE_PARENT, HERE]), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code],
+        env=variables | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

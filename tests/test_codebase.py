@@ -78,22 +78,14 @@ def test_every_build_has_a_stub():
 # --- rooms ----------------------------------------------------------------------------------------------
 
 GROUND = {
-    "_config", "_cuda", "_executor", "_memory", "_native", "_cpu", "_validate", "activations", "likelihoods",
-    "eigenpairs", "estimators", "lanczos", "spectrum", "statistics", *BUILDS,
+    "_config", "_cuda", "_engines", "_executor", "_memory", "_native", "_cpu", "_validate", "activations",
+    "eigenpairs", "estimators", "lanczos", "likelihoods", "spectrum", "statistics", *BUILDS,
 }  # fmt: skip
 ENSEMBLE = {"architecture"}  # drawn from by the measuring side, averaged over by the theory
 MEASURING = {
-    "network",
-    "factors",
-    "linearized",
-    "products",
-    "gram",
-    "metric",
-    "fisher",
-    "features",
-    "tangent",
-    "diagonal",
-}
+    "network", "factors", "linearized", "products", "costs", "gram", "gramfile", "panels", "top_eigenpairs", "metric",
+    "fisher", "features", "tangent", "diagonal",
+}  # fmt: skip
 THEORY = {"theory"}
 LEARNING = {"learning"}
 TOP = {"__main__", "cli", "data", "experiments", "plot", "readers", "report"}

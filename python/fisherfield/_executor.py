@@ -38,10 +38,12 @@ def check_executor(executor: Executor | None) -> None:
     """Refuse what cannot run tasks that write into shared arrays."""
     if executor is None:
         return
-    if isinstance(executor, ProcessPoolExecutor) or not isinstance(executor, Executor):
+    foreign = type(executor).__module__.partition(".")[0] in ("distributed", "mpi4py")
+    if isinstance(executor, ProcessPoolExecutor) or foreign or not isinstance(executor, Executor):
         raise TypeError(
             "executor: expected a concurrent.futures.ThreadPoolExecutor (or another executor whose workers share "
             f"this process's memory) or None for the default pool, got {type(executor).__name__}"
+            + ("; dual(executor=...) takes it" if isinstance(executor, Executor) else "")
         )
 
 
@@ -114,8 +116,10 @@ def run(
         close()
 
 
-def reporter(progress: Progress, total: int, label: str) -> tuple[Callable[[int, int], object], Callable[[], object]]:
-    """Return what to call with ``(done, total)`` after each item, and what to call at the end."""
+def reporter(
+    progress: Progress, total: int, label: str, initial: int = 0
+) -> tuple[Callable[[int, int], object], Callable[[], object]]:
+    """Return what to call with ``(done, total)`` after each item beyond ``initial``, and what to call at the end."""
     if progress is None or progress is False:
         return (lambda done, total: None), (lambda: None)
     if callable(progress):
@@ -126,7 +130,7 @@ def reporter(progress: Progress, total: int, label: str) -> tuple[Callable[[int,
         from tqdm.auto import tqdm
     except ImportError as error:
         raise ImportError("progress=True needs tqdm: pip install 'fisherfield[progress]'") from error
-    bar = tqdm(total=total, desc=label or None, leave=False)
+    bar = tqdm(total=total, initial=initial, desc=label or None, leave=False)
     return (lambda done, total: bar.update(1)), bar.close
 
 

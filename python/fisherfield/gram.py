@@ -71,11 +71,12 @@ def kernel_matrix(
     rows: FactoredJacobian,
     columns: FactoredJacobian,
     *,
+    scale: float = 1.0,
     tile: int | None = None,
     executor: Executor | None = None,
     progress: Progress = None,
 ) -> FloatArray:
-    """Return ``J_rows J_columns^T``, shape (R1*T1, R2*T2), for factors of the same layers.
+    """Return ``scale * J_rows J_columns^T``, shape (R1*T1, R2*T2), for factors of the same layers.
 
     The bits of the result depend neither on ``tile`` nor on the number of threads.
     """
@@ -84,7 +85,7 @@ def kernel_matrix(
     steps = [default_tile(factors, executor) if tile is None else tile for factors in (rows, columns)]
     ranges = [sample_ranges(f.num_samples, step) for f, step in zip((rows, columns), steps, strict=True)]
     _executor.run(
-        lambda pair: kernels.kernel_tile(of_rows, of_columns, 1.0, out, *pair),
+        lambda pair: kernels.kernel_tile(of_rows, of_columns, scale, out, *pair),
         [(i, j) for i in ranges[0] for j in ranges[1]],
         executor,
         progress,

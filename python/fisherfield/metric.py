@@ -10,12 +10,14 @@ parameters. They differ in what a layer's factors are; everything asked of G is 
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import cached_property, partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal, Self, overload
 
 import numpy as np
@@ -23,6 +25,7 @@ import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator
 
 from . import lanczos, likelihoods, spectrum, top_eigenpairs
+from ._engines import check_engine, num_workers, shares_memory
 from ._executor import Progress, check_executor
 from ._memory import as_bytes, available_bytes, human, require_memory
 from ._validate import (
@@ -30,6 +33,7 @@ from ._validate import (
     as_dtype,
     as_float_array,
     as_generator,
+    boolean,
     choice,
     non_negative,
     positive_int,
@@ -40,9 +44,11 @@ from .eigenpairs import EigenPairs
 from .estimators import Estimate, hutch_plus_plus, hutchinson
 from .factors import FactoredJacobian, LayerFactors, bytes_per_sample, factorize, require_finite_outputs
 from .gram import gram_matrix, symmetric_product
+from .gramfile import GramFile, Work, as_path, digest, identity_of
 from .lanczos import SpectralDensity
 from .linearized import Chart, LinearizedNetwork
 from .network import Network
+from .panels import MEMORY, Panels, panel_size
 from .products import (
     Batch,
     BatchedGradients,
@@ -76,6 +82,7 @@ class Metric(ABC):
     net: Network
     X: FloatArray
     _executor: Executor | None
+    _smaller_dual = "use a file, dual(out=...), fewer samples (or outputs), or float32"
 
     # --- what a metric is made of ---------------------------------------------------------------------------
 
@@ -105,8 +112,20 @@ class Metric(ABC):
         return self.dimension
 
     @abstractmethod
-    def _gram(self, tile: int | None, progress: Progress) -> FloatArray:
+    def _gram(self, tile: int | None, executor: Executor | None, progress: Progress) -> FloatArray:
         """The dual, (R T, R T)."""
+
+    @abstractmethod
+    def _identity(self) -> dict[str, Any]:
+        """What the bits of the dual depend on, in terms of JSON."""
+
+    @abstractmethod
+    def _file_tile(self, executor: Executor | None) -> int:
+        """Samples a tile of a dual in a file, unless given."""
+
+    @abstractmethod
+    def _file_work(self, tile: int, executor: Executor | None) -> Work:
+        """How tiles of a dual in a file are computed."""
 
     @property
     @abstractmethod
@@ -156,7 +175,15 @@ class Metric(ABC):
         """``min(P, R T)``: at most so many eigenvalues differ from zero."""
         return min(self.dimension, self.num_seeds * self.num_samples)
 
-    def dual(self, *, tile: int | None = None, progress: Progress = None) -> FloatArray:
+    def dual(
+        self,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        tile: int | None = None,
+        executor: Executor | None = None,
+        progress: Progress = None,
+        resume: bool = True,
+    ) -> FloatArray:
         r"""Return the dual :math:`G^* = B^\top B` with :math:`G = B B^\top`, which shares the nonzero eigenvalues of G.
 
         .. math:: G^*_{(r,s),(q,t)} = s\, g_{rs} \cdot g_{qt}
@@ -168,36 +195,80 @@ class Metric(ABC):
 
         Parameters
         ----------
+        out : path, optional
+            File for a matrix that need not fit in memory: it is filled tile by tile and opened read-only. While tiles
+            are missing it is called ``out.part``; ``out.index`` says which are there. A call that was killed goes on
+            where it was when repeated; a finished file is opened at once. Factors of all samples need not fit either.
         tile : int, optional
-            Samples a tile. The result does not depend on it.
+            Samples a tile. The result does not depend on it. With ``out`` or workers in other processes a tile is what
+            is sent, written and remembered at once: by default some hundreds or thousands, after the memory it takes.
+        executor : concurrent.futures.Executor, optional
+            Who computes, instead of the threads given to the constructor: other threads, or processes, here or on other
+            machines (``ProcessPoolExecutor``, ``mpi4py.futures.MPIPoolExecutor``, ``client.get_executor()`` of Dask).
+            Network and inputs are sent once to every worker. The result does not depend on it.
         progress : None, True or callable
             Progress over tiles: a bar (needs tqdm) or ``callable(done, total)``.
+        resume : bool
+            Whether to go on with what is in ``out``. False overwrites it.
 
         Returns
         -------
         array, shape (R*T, R*T)
-            Output-major: row ``r*T + t``. Kept, hence read-only; copy it to change it.
+            Output-major: row ``r*T + t``. Kept, hence read-only; copy it to change it. With ``out`` a memory map of
+            the file; ``eigenvalues()`` and ``top_eigenpairs()`` then read it.
 
         Raises
         ------
         MemoryError
             If the matrix cannot fit, with the bytes needed.
+        OSError
+            If ``out`` cannot be written, there is no room for it, or another process is writing it.
+        ValueError
+            If ``out`` holds anything else than this matrix or a part of it, or is damaged.
+
+        Examples
+        --------
+        >>> import numpy as np, tempfile, fisherfield as ff
+        >>> net = ff.MLP((20, 50, 3), "tanh").sample(seed=0)
+        >>> fim = ff.Fisher(net, np.random.default_rng(0).standard_normal((30, 20)))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     in_file = fim.dual(out=f"{folder}/dual.npy")
+        ...     bool((in_file == fim.dual()).all())
+        True
         """
+        check_engine(executor)
+        if not boolean(resume, "resume") and out is None:
+            raise ValueError("resume: expected only together with out, got resume=False without it")
         if tile is not None:
             positive_int(tile, "tile")
+        if out is not None:
+            self._dual = self._dual_in_file(as_path(out), tile, executor, progress, resume)
+            return self._dual
         if "_dual" not in self.__dict__:
             size = self.num_seeds * self.num_samples
             require_memory(
                 size**2 * self.dtype.itemsize + self._gram_bytes,
                 f"the {size} x {size} dual matrix",
-                "use fewer samples (or outputs), or float32; diagonal() and trace() do not need it",
+                f"{self._smaller_dual}; diagonal() and trace() do not need it",
             )
             with np.errstate(over="ignore", invalid="ignore"):
-                matrix = self._gram(tile, progress)
+                matrix = self._gram(tile, executor, progress)
             require_finite(matrix.diagonal(), "dual()")  # bounds every entry, by Cauchy-Schwarz
             matrix.flags.writeable = False
             self._dual = matrix
         return self._dual
+
+    def _dual_in_file(
+        self, path: Path, tile: int | None, executor: Executor | None, progress: Progress, resume: bool
+    ) -> FloatArray:
+        file = GramFile(path, self._identity(), self.num_seeds, self.num_samples, self.dtype)
+        return file.fill(
+            tile,
+            lambda: self._file_tile(executor),
+            lambda step: self._file_work(step, executor),
+            progress,
+            resume,
+        )
 
     def eigenvalues(self) -> FloatArray:
         """Return the ``min(P, R T)`` possibly nonzero eigenvalues of G, descending.
@@ -589,15 +660,18 @@ class Metric(ABC):
         True
         """
         operator, known = self._operator(), self.num_outliers if deflate is None else deflate
+        pairs: int | tuple[FloatArray, FloatArray]
         if isinstance(known, EigenPairs):
             if known.vectors is None:
                 raise ValueError("deflate: expected eigenpairs with vectors, got none; ask for vectors=True")
-            operator, known = self.as_linear_operator(), (known.values, known.vectors)
+            operator, pairs = self.as_linear_operator(), (known.values, known.vectors)
+        else:
+            pairs = known
         return lanczos.spectral_density(
             operator,
             probes=probes,
             steps=steps,
-            deflate=known,
+            deflate=pairs,
             dimension=self._num_eigenvalues,
             seed=seed,
             memory=memory,
@@ -938,6 +1012,15 @@ class NetworkMetric(Metric):
         block._layers, block._parent = slice(l - 1, l), self._whole
         return block
 
+    def _portable(self, executor: Executor | None) -> Self:
+        """A copy that another process can use: with the targets that were drawn, and with its own threads."""
+        targets = self.targets
+        copy = self._without_results()
+        copy._executor, copy._parent = executor, None
+        if targets is not None:
+            copy.__dict__["_scored_targets"] = targets
+        return copy
+
     def _without_results(self) -> Self:
         """A copy that has yet to compute everything."""
         copy = object.__new__(type(self))
@@ -1016,6 +1099,11 @@ class NetworkMetric(Metric):
     def _memory(self) -> int:
         """Bytes that factors may take."""
         return self._budget or (available_bytes() or 2**40) // 2
+
+    @property
+    def _panel_memory(self) -> int:
+        """Bytes of factors and tiles in every process that computes a dual panel by panel."""
+        return self._budget or MEMORY
 
     def _gradient_map(self, unit_seeds: bool, kept: dict[tuple[int, int], Batch]) -> GradientMap:
         """Gradients of the likelihood's seeds or of the outputs: in batches, as many kept as the budget allows."""
@@ -1113,8 +1201,32 @@ class NetworkMetric(Metric):
     def _gram_bytes(self) -> int:
         return 0 if "factors" in self._whole.__dict__ else self._factor_bytes
 
-    def _gram(self, tile: int | None, progress: Progress) -> FloatArray:
-        return gram_matrix(self.factors, self._scale, tile=tile, executor=self._executor, progress=progress)
+    def _gram(
+        self, tile: int | None, executor: Executor | None, progress: Progress, seeds: FloatArray | None = None
+    ) -> FloatArray:
+        if executor is not None and not shares_memory(executor):
+            num_seeds = self.num_seeds if seeds is None else len(seeds)
+            step = panel_size(self, num_seeds, num_workers(executor)) if tile is None else tile
+            return Panels(self, step, self._executor, seeds).gather(executor, progress)
+        whole = self.factors if seeds is None else self._block_of(self._factorize(0, self.num_samples, seeds))
+        return gram_matrix(whole, self._scale, tile=tile, executor=executor or self._executor, progress=progress)
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """What else than network, data and likelihood makes the metric, in terms of JSON."""
+        return {"layer": None if self._layers == slice(None) else self._layers.stop}
+
+    def _identity(self) -> dict[str, Any]:
+        return identity_of(self)
+
+    def _file_tile(self, executor: Executor | None) -> int:
+        workers = 1 if executor is None or shares_memory(executor) else num_workers(executor)
+        return panel_size(self, self.num_seeds, workers)
+
+    def _file_work(self, tile: int, executor: Executor | None) -> Work:
+        threads = executor if shares_memory(executor) else None
+        panels = Panels(self, tile, threads or self._executor)
+        return lambda pairs: panels.computed(pairs, executor)
 
     def _sum_of_squares(self) -> float:
         norms = np.concatenate([factors.squared_norms() for factors in self._factor_batches()], axis=1)
@@ -1205,13 +1317,16 @@ class Centered(Metric):
     with the likelihood's seeds :math:`S_t` at the mean-subtracted outputs. The differences are taken of whole matrices:
     entries carry the rounding of the original ones, and what vanishes exactly (the gradient with respect to the biases
     of the output, say) is left as about ``eps`` times those, of either sign. Products with the seeds go through the
-    BLAS, whose last bits may follow its own threads.
+    BLAS, whose last bits may follow its own threads. ``dual(out=...)`` computes the matrix in memory before it writes
+    it, as a whole.
 
     Attributes
     ----------
     original : NetworkMetric
         The metric before the subtraction.
     """
+
+    _smaller_dual = "use fewer samples (or outputs), or float32"
 
     def __init__(self, original: NetworkMetric) -> None:
         self.original = original
@@ -1303,22 +1418,37 @@ class Centered(Metric):
         per_sample = self.original._bytes_per_sample(self.net.num_outputs)
         return 3 * size**2 * self.dtype.itemsize + per_sample * self.num_samples
 
-    def _gram(self, tile: int | None, progress: Progress) -> FloatArray:
-        kernel = self._output_kernel(tile, progress)
+    def _gram(self, tile: int | None, executor: Executor | None, progress: Progress) -> FloatArray:
+        kernel = self._output_kernel(tile, executor, progress)
         if not self._has_unit_seeds:
             columns = np.ascontiguousarray(_times_seeds(self._output_seeds, kernel).T)
             kernel = _times_seeds(self._output_seeds, columns)
         _symmetrize(kernel)
         return kernel
 
-    def _output_kernel(self, tile: int | None, progress: Progress) -> FloatArray:
+    def _identity(self) -> dict[str, Any]:
+        targets = None if self.targets is None else digest(self.targets)
+        return self.original._identity() | {"class": f"{type(self.original).__name__}.centered", "targets": targets}
+
+    def _dual_in_file(
+        self, path: Path, tile: int | None, executor: Executor | None, progress: Progress, resume: bool
+    ) -> FloatArray:
+        return super()._dual_in_file(path, self.num_samples, executor, progress, resume)
+
+    def _file_tile(self, executor: Executor | None) -> int:
+        return self.num_samples
+
+    def _file_work(self, tile: int, executor: Executor | None) -> Work:
+        # the means run over all samples: one tile, from memory
+        return lambda pairs: ((pair, self.dual(executor=executor)) for pair in pairs)
+
+    def _output_kernel(self, tile: int | None, executor: Executor | None, progress: Progress) -> FloatArray:
         """The products of all outputs' gradients less their means, (C T, C T)."""
         C, T = self.net.num_outputs, self.num_samples
         if self._has_unit_seeds:
-            kernel = self.original.dual(tile=tile, progress=progress).copy()
+            kernel = self.original.dual(tile=tile, executor=executor, progress=progress).copy()
         else:
-            factors = self.original._block_of(self.original._factorize(0, T, self._unit_seeds))
-            kernel = gram_matrix(factors, self._scale, tile=tile, executor=self._executor, progress=progress)
+            kernel = self.original._gram(tile, executor, progress, self._unit_seeds)
         for rows in kernel.reshape(C, T, C, T):
             _center(rows)
         return kernel

@@ -86,6 +86,10 @@ class TangentKernel(NetworkMetric):
         return 1.0
 
     @property
+    def _options(self) -> dict[str, Any]:
+        return super()._options | {"parametrization": self.parametrization, "variances": self._variances}
+
+    @property
     def _num_eigenvalues(self) -> int:
         return self.net.num_outputs * self.num_samples
 

@@ -8,6 +8,7 @@ first, from mean gradients, and on all samples from what it found there.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -116,15 +117,13 @@ def _on_dual_matrix(
 
 
 def _row_blocks(matrix: FloatArray) -> Iterator[FloatArray]:
-    """A matrix by blocks of rows; one in a file is read, not mapped, so that it never counts as memory in use."""
+    """A matrix by blocks of rows; of one in a file, what has been read is let go, lest it count as memory in use."""
     rows = max(1, _ROW_BYTES // (matrix.shape[1] * matrix.itemsize))
+    mapped = getattr(matrix, "_mmap", None)
     for begin in range(0, len(matrix), rows):
-        end = min(begin + rows, len(matrix))
-        if isinstance(matrix, np.memmap) and matrix.filename is not None:
-            count, where = (end - begin) * matrix.shape[1], matrix.offset + begin * matrix.strides[0]
-            yield np.fromfile(matrix.filename, matrix.dtype, count, offset=where).reshape(end - begin, -1)
-        else:
-            yield matrix[begin:end]
+        yield np.asarray(matrix[begin : begin + rows])
+        if hasattr(mapped, "madvise"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _from_dual(metric: Metric, found: EigenPairs) -> EigenPairs:

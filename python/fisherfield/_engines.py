@@ -1,0 +1,174 @@
+"""Spreading work over executors whose workers share no memory with this process: processes, MPI ranks, Dask workers.
+
+What all tasks of a job have in common, its payload, reaches every worker once and is kept there. A task names the job
+only; a worker that lacks the payload answers so, and the next task carries it along. Dask moves data by itself: there
+the payload is scattered to all workers beforehand.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Generic, TypeVar
+from uuid import uuid4
+
+from . import _executor, _native
+from ._config import version
+
+__all__ = ["check_engine", "completed", "num_workers", "shares_memory", "worker_threads"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_KEPT_JOBS = 2  # payloads that a worker keeps: two jobs that take turns do not send theirs again and again
+_payloads: OrderedDict[str, Any] = OrderedDict()  # of this process as a worker, by job
+_receiving = Lock()
+
+
+def check_engine(executor: Any) -> None:
+    """Refuse what is no executor."""
+    if executor is not None and not isinstance(executor, Executor):
+        hint = "; use client.get_executor()" if hasattr(executor, "get_executor") else ""
+        raise TypeError(
+            "executor: expected None or a concurrent.futures.Executor (threads, processes, "
+            f"mpi4py.futures.MPIPoolExecutor, a Dask client's), got {type(executor).__name__}{hint}"
+        )
+
+
+def shares_memory(executor: Executor | None) -> bool:
+    """Whether tasks may write into arrays of this process."""
+    return executor is None or isinstance(executor, ThreadPoolExecutor)
+
+
+def num_workers(executor: Executor) -> int:
+    """How many tasks run at once, as a hint for how finely to cut the work; no result depends on it."""
+    client = _dask_client(executor)
+    if client is not None:
+        return max(1, int(sum(client.nthreads().values())))
+    of_mpi = getattr(executor, "num_workers", None)
+    return max(1, int(getattr(executor, "_max_workers", 1) if of_mpi is None else of_mpi))
+
+
+def worker_threads() -> ThreadPoolExecutor:
+    """Threads inside one task on a worker: the engine runs as many tasks as it wants processors used.
+
+    ``FISHERFIELD_NUM_THREADS`` on the workers says otherwise, for one rank on a machine of many processors.
+    """
+    return ThreadPoolExecutor(_executor.num_threads() if "FISHERFIELD_NUM_THREADS" in os.environ else 1)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every task carries: which payload it needs, and the build whose bits it has to give."""
+
+    token: str
+    build: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class _Answer(Generic[Result]):
+    """A worker's answer: the result, or that it lacks the payload."""
+
+    worker: tuple[str, int]
+    lacking: bool
+    result: Result | None = None
+
+
+def _build() -> tuple[str, str]:
+    return version(), _native.level
+
+
+def _perform(job: _Job, payload: Any, function: Callable[[Any, Item], Result], item: Item) -> _Answer[Result]:
+    """Do one task, on the worker; ``payload`` is pickled, None, or an object that Dask keeps here."""
+    worker = (socket.gethostname(), os.getpid())
+    if _build() != job.build:
+        raise RuntimeError(
+            f"executor: expected workers with fisherfield {job.build[0]} and kernels {job.build[1]}, as in the calling "
+            f"process, got {' and '.join(_build())} on {worker[0]}: their bits differ; install the same version, and "
+            f"set FISHERFIELD_ISA to a level that all have"
+        )
+    held = _kept(job, payload) if payload is None or isinstance(payload, bytes) else payload
+    if held is None:
+        return _Answer(worker, lacking=True)
+    return _Answer(worker, lacking=False, result=function(held, item))
+
+
+def _kept(job: _Job, payload: bytes | None) -> Any:
+    """The payload that this worker keeps, or None if it has none and is given none."""
+    with _receiving:
+        if job.token not in _payloads and payload is not None:
+            _payloads[job.token] = _unpickled(payload)
+            while len(_payloads) > _KEPT_JOBS:
+                _payloads.popitem(last=False)
+        return _payloads.get(job.token)
+
+
+def _pickled(payload: Any) -> bytes:
+    try:
+        return pickle.dumps(payload, protocol=pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise TypeError(
+            f"executor: expected a network and a likelihood that can be sent to other processes, got one that cannot "
+            f"({error}); define its functions in a module, not as lambdas or inside functions"
+        ) from error
+
+
+def _unpickled(payload: bytes) -> Any:
+    try:
+        return pickle.loads(payload)
+    except (AttributeError, ImportError) as error:
+        raise RuntimeError(
+            f"executor: expected workers that can import what the calling process uses, got {error!r} on "
+            f"{socket.gethostname()}; define functions in a module that the workers can import"
+        ) from error
+
+
+def _dask_client(executor: Executor | None) -> Any:
+    client = getattr(executor, "_client", None)
+    return client if hasattr(client, "scatter") else None
+
+
+def completed(
+    executor: Executor, payload: Any, function: Callable[[Any, Item], Result], items: Iterable[Item]
+) -> Generator[tuple[Item, Result]]:
+    """Yield ``item, function(payload, item)`` as workers finish, of a payload other than None or bytes.
+
+    At most two items a worker are under way, so that none waits while results travel. ``function`` is a module's or a
+    class's, for it is pickled by name. Errors of a task are raised here; what has not started is then cancelled.
+    """
+    job, waiting = _Job(uuid4().hex, _build()), deque(items)
+    client, limit = _dask_client(executor), 2 * num_workers(executor)
+    common = client.scatter(payload, broadcast=True, hash=False) if client is not None else None
+    sealed = None if client is not None else _pickled(payload)
+    running: dict[Future[_Answer[Result]], Item] = {}
+    carrying: set[Future[_Answer[Result]]] = set()  # tasks on their way with the payload
+    lacking: set[tuple[str, int]] = set()  # workers that wait for it
+    try:
+        while waiting or running:
+            while waiting and len(running) < limit:
+                item, carries = waiting.popleft(), len(carrying) < len(lacking)
+                future = executor.submit(_perform, job, sealed if carries else common, function, item)
+                running[future] = item
+                if carries:
+                    carrying.add(future)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                item = running.pop(future)
+                carrying.discard(future)
+                answer = future.result()
+                if answer.lacking:
+                    lacking.add(answer.worker)
+                    waiting.appendleft(item)
+                else:
+                    lacking.discard(answer.worker)
+                    yield item, answer.result  # type: ignore[misc]
+    finally:
+        for future in running:
+            future.cancel()
+        if common is not None:
+            common.release()
