@@ -11,7 +11,9 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +48,7 @@ def main() -> None:
     fim = ff.Fisher(net, X, memory="1.5 GB")
     times = {"load": time.perf_counter() - start}
 
-    def timed(name: str, call):
+    def timed(name: str, call: Callable[[], Any]) -> Any:
         begin = time.perf_counter()
         answer = call()
         times[name] = time.perf_counter() - begin
@@ -55,7 +57,8 @@ def main() -> None:
     print(fim.estimate("product"), "\n" + str(fim.estimate("dual")))
     largest = timed("largest", lambda: fim.top_eigenpairs(1, 1e-3))
     top = timed("top 10", lambda: fim.top_eigenpairs(10, 1e-3, vectors=True))
-    assert top.converged and largest.converged
+    assert top.converged
+    assert largest.converged
     assert abs(largest.values[0] / top.values[0] - 1) < 1e-3
     mean = timed("trace", lambda: fim.trace() / fim.shape[0])
     density = timed("density", lambda: fim.spectral_density(probes=2, steps=24, deflate=top, seed=0, memory=2**29))
@@ -72,9 +75,8 @@ def main() -> None:
     print(f"\n{'':24s} {'theory':>12s} {'measured':>12s}")
     for name, theory, measured in rows:
         print(f"{name:24s} {theory:12.5g} {measured:12.5g}")
-    print(
-        f"second moment: standard error {second.standard_error:.2g}; products: largest {largest.products:.3g}, top 10 {top.products:.3g}"
-    )
+    print(f"second moment: standard error {second.standard_error:.2g}")
+    print(f"products: largest {largest.products:.3g}, top 10 {top.products:.3g}, density {density.products}")
     for threshold in (1e-3, 1e-1, 1.0, 10.0):
         above = density.count_above(threshold)
         print(f"eigenvalues >= {threshold:g}: {above.value:.0f} +- {above.standard_error:.0f} of {fim.shape[0]}")

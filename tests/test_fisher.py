@@ -199,7 +199,7 @@ def test_batches_do_not_change_the_answer(monkeypatch):
     case = make_case((5, 6, 2), ("erf",), 23)
     whole = ff.Fisher(case.net, case.X)
     expected = {name: getattr(whole, name)() for name in ("diagonal", "dense", "trace")}
-    monkeypatch.setattr("fisherfield.metric._BATCH_BYTES", 2000)
+    monkeypatch.setattr("fisherfield.network_metric.BATCH_BYTES", 2000)
     for keep in (False, True):
         fim = ff.Fisher(case.net, case.X)
         if keep:
@@ -212,7 +212,7 @@ def test_batches_do_not_change_the_answer(monkeypatch):
 
 
 def test_kept_factors_give_the_same_bits(monkeypatch):
-    monkeypatch.setattr("fisherfield.metric._BATCH_BYTES", 5000)
+    monkeypatch.setattr("fisherfield.network_metric.BATCH_BYTES", 5000)
     case = make_case((10, 15, 3), ("tanh",), 40)
     fresh, kept = ff.Fisher(case.net, case.X), ff.Fisher(case.net, case.X)
     kept.dual()

@@ -184,7 +184,7 @@ def test_one_seed_one_estimate(monkeypatch):
         for name in reversed(names):
             np.testing.assert_array_equal(getattr(other, name)(), expected[name])
         with monkeypatch.context() as patch:
-            patch.setattr("fisherfield.metric._BATCH_BYTES", 500)
+            patch.setattr("fisherfield.network_metric.BATCH_BYTES", 500)
             batches = estimate(law, 5, 11)
             assert len(list(batches._factor_batches())) > 3
             for drawn, same in zip(first.targets, batches.targets, strict=True):
@@ -364,7 +364,7 @@ def test_overflowing_rates_are_refused_with_their_place(monkeypatch):
     fim = ff.Fisher(net, inputs, likelihood="poisson")
     with pytest.raises(ValueError, match="at sample 40, output 0"):
         fim.dual()
-    monkeypatch.setattr("fisherfield.metric._BATCH_BYTES", 200)
+    monkeypatch.setattr("fisherfield.network_metric.BATCH_BYTES", 200)
     with pytest.raises(ValueError, match="exp\\(800\\) at sample") as caught:
         fim.diagonal()
     place = int(re.search(r"at sample (\d+)", str(caught.value))[1])

@@ -308,7 +308,7 @@ def test_mean_subtraction_in_batches(monkeypatch):
     whole = ff.Fisher(case.net, case.X, likelihood="categorical")
     expected = {name: getattr(whole.centered(), name)() for name in names}
     means = whole.mean_gradients()
-    monkeypatch.setattr("fisherfield.metric._BATCH_BYTES", 2000)
+    monkeypatch.setattr("fisherfield.network_metric.BATCH_BYTES", 2000)
     fim = ff.Fisher(case.net, case.X, likelihood="categorical")
     for name in names:
         assert_close(getattr(fim.centered(), name)(), expected[name], tolerance=1e-13)

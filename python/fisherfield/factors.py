@@ -21,7 +21,17 @@ from ._native import kernels
 from ._validate import FloatArray
 from .network import Network
 
-__all__ = ["FactoredJacobian", "LayerFactors", "backward", "bytes_per_sample", "factorize", "require_finite_outputs"]
+__all__ = [
+    "BATCH_BYTES",
+    "FactoredJacobian",
+    "LayerFactors",
+    "backward",
+    "bytes_per_sample",
+    "factorize",
+    "require_finite_outputs",
+]
+
+BATCH_BYTES = 2**26  # sums over samples hold the factors of one batch; batches do not depend on threads
 
 
 @dataclass(frozen=True)

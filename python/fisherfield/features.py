@@ -13,8 +13,8 @@ from ._native import kernels
 from .factors import LayerFactors
 from .likelihoods import Likelihood
 from .linearized import Chart
-from .metric import NetworkMetric
 from .network import Network
+from .network_metric import NetworkMetric
 
 __all__ = ["FeatureMetric", "feature_metric"]
 

@@ -12,8 +12,8 @@ from ._memory import require_memory
 from ._validate import FloatArray
 from .likelihoods import Likelihood
 from .linearized import Chart
-from .metric import NetworkMetric
 from .network import Network
+from .network_metric import NetworkMetric
 
 __all__ = ["Fisher"]
 

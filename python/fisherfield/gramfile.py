@@ -33,7 +33,7 @@ from .gram import Range, sample_ranges
 from .panels import Pair, panel_pairs
 
 if TYPE_CHECKING:
-    from .metric import NetworkMetric
+    from .network_metric import NetworkMetric
 
 __all__ = ["GramFile", "as_path", "digest", "identity_of"]
 

@@ -19,7 +19,7 @@ from .factors import FactoredJacobian
 from .gram import gram_matrix, kernel_matrix, sample_ranges
 
 if TYPE_CHECKING:
-    from .metric import NetworkMetric
+    from .network_metric import NetworkMetric
 
 __all__ = ["MEMORY", "Pair", "Panels", "panel_pairs", "panel_size"]
 

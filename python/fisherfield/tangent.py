@@ -16,8 +16,8 @@ from .architecture import variance_per_layer
 from .factors import FactoredJacobian, LayerFactors
 from .gram import gram_matrix, kernel_matrix
 from .linearized import Chart
-from .metric import NetworkMetric
 from .network import Network
+from .network_metric import NetworkMetric
 
 __all__ = ["TangentKernel", "ntk"]
 

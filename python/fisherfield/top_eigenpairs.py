@@ -21,7 +21,7 @@ from ._validate import FloatArray, as_generator, boolean, choice, non_negative, 
 from .eigenpairs import EigenPairs, block_lanczos, dense_eigenpairs
 
 if TYPE_CHECKING:
-    from .metric import Metric
+    from .matrixfree import MatrixFreeMetric
 
 __all__ = ["METHODS", "top_eigenpairs"]
 
@@ -36,7 +36,7 @@ _ROW_BYTES = 2**26  # of a matrix in a file, read at once
 
 
 def top_eigenpairs(
-    metric: Metric,
+    metric: MatrixFreeMetric,
     k: int,
     tol: float,
     *,
@@ -47,7 +47,7 @@ def top_eigenpairs(
     seed: int | np.random.Generator | None,
     progress: Progress,
 ) -> EigenPairs:
-    """See :meth:`Metric.top_eigenpairs`."""
+    """See :meth:`MatrixFreeMetric.top_eigenpairs`."""
     if positive_int(k, "k") > metric.rank_bound:
         raise ValueError(
             f"k: expected at most min(P, R T) = {metric.rank_bound}, for no more differ from zero, got {k}"
@@ -73,7 +73,7 @@ def top_eigenpairs(
     return found if vectors else replace(found, vectors=None)
 
 
-def _cheapest(metric: Metric, k: int) -> str:
+def _cheapest(metric: MatrixFreeMetric, k: int) -> str:
     """The method with the least operations, of those whose matrix fits."""
     size = min(metric.dimension, metric.num_seeds * metric.num_samples)
     if size <= max(_DENSE_SIZE, 4 * k):
@@ -89,7 +89,7 @@ def _cheapest(metric: Metric, k: int) -> str:
     return "dense" if fits and dense < products else "matrix-free"
 
 
-def _dense(metric: Metric, k: int, tol: float, vectors: bool) -> EigenPairs:
+def _dense(metric: MatrixFreeMetric, k: int, tol: float, vectors: bool) -> EigenPairs:
     matrix = metric._smaller
     found = dense_eigenpairs(matrix, k, tol)
     if not vectors or len(matrix) == metric.dimension:
@@ -98,7 +98,7 @@ def _dense(metric: Metric, k: int, tol: float, vectors: bool) -> EigenPairs:
 
 
 def _on_dual_matrix(
-    metric: Metric,
+    metric: MatrixFreeMetric,
     k: int,
     tol: float,
     vectors: bool,
@@ -119,14 +119,14 @@ def _on_dual_matrix(
 def _row_blocks(matrix: FloatArray) -> Iterator[FloatArray]:
     """A matrix by blocks of rows; of one in a file, what has been read is let go, lest it count as memory in use."""
     rows = max(1, _ROW_BYTES // (matrix.shape[1] * matrix.itemsize))
-    mapped = getattr(matrix, "_mmap", None)
+    mapped: Any = getattr(matrix, "_mmap", None)
     for begin in range(0, len(matrix), rows):
         yield np.asarray(matrix[begin : begin + rows])
         if hasattr(mapped, "madvise"):
             mapped.madvise(mmap.MADV_DONTNEED)
 
 
-def _from_dual(metric: Metric, found: EigenPairs) -> EigenPairs:
+def _from_dual(metric: MatrixFreeMetric, found: EigenPairs) -> EigenPairs:
     """Eigenvectors of G from those of its dual: J^T u, normalised."""
     assert found.vectors is not None
     if not found.values[-1] > len(found.vectors) * np.finfo(metric.dtype).eps * found.values[0]:
@@ -141,7 +141,7 @@ def _from_dual(metric: Metric, found: EigenPairs) -> EigenPairs:
 
 
 def _matrix_free(
-    metric: Metric,
+    metric: MatrixFreeMetric,
     k: int,
     tol: float,
     start: FloatArray | None,
@@ -156,7 +156,7 @@ def _matrix_free(
     return replace(found, products=found.products + spent)
 
 
-def _start(metric: Metric, k: int, rng: np.random.Generator, max_products: int) -> tuple[FloatArray, float]:
+def _start(metric: MatrixFreeMetric, k: int, rng: np.random.Generator, max_products: int) -> tuple[FloatArray, float]:
     """Vectors to start from, (k, P), and the products that they cost, in products with all samples."""
     few = metric.num_samples // _COARSE_SHARE
     if few < _COARSE_SAMPLES or few * metric.num_seeds < 4 * k:
@@ -168,7 +168,7 @@ def _start(metric: Metric, k: int, rng: np.random.Generator, max_products: int) 
     return np.ascontiguousarray(found.vectors.T), (found.products + 0.5 * k) * few / metric.num_samples
 
 
-def _mean_gradients(metric: Metric, k: int, rng: np.random.Generator) -> FloatArray:
+def _mean_gradients(metric: MatrixFreeMetric, k: int, rng: np.random.Generator) -> FloatArray:
     """Random combinations of the mean gradients, (k, P): half a product each; random vectors where they vanish."""
     u = np.einsum("rtc,kc->krt", metric.output_seeds(), rng.standard_normal((k, metric.net.num_outputs)))
     found = metric._gradients.transposed_times(u.astype(metric.dtype))

@@ -16,8 +16,8 @@ from ..features import feature_metric
 from ..fisher import Fisher
 from ..likelihoods import KINDS, Gaussian, Likelihood
 from ..likelihoods import get as get_likelihood
-from ..metric import NetworkMetric
 from ..network import Network
+from ..network_metric import NetworkMetric
 from ..report import Comparison, Row
 from ..statistics import FisherStatistics, critical_learning_rate
 from ..tangent import TangentKernel
