@@ -398,8 +398,8 @@ def test_layers_share_factors_and_no_answers(monkeypatch, make):
     expected = {l: make(case.net, case.X).layer(l) for l in (1, 2, 3)}
     expected = {l: (block.dual(), block.eigenvalues(), block.trace()) for l, block in expected.items()}
     runs = []
-    factorize = ff.metric.factorize
-    monkeypatch.setattr("fisherfield.metric.factorize", lambda *a: runs.append(1) or factorize(*a))
+    factorize = ff.network_metric.factorize
+    monkeypatch.setattr("fisherfield.network_metric.factorize", lambda *a: runs.append(1) or factorize(*a))
     fresh.layer(2).dual()
     fresh.dual(), fresh.eigenvalues(), fresh.trace(), fresh.statistics()
     for l, (dual, eigenvalues, trace) in expected.items():
