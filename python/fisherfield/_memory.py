@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,9 @@ def human(size: float) -> str:
     return f"{size:.4g} PiB"
 
 
-def require_memory(size: int, what: str, instead: str) -> None:
+def require_memory(size: int, what: str | Callable[[], str], instead: str) -> None:
     """Raise ``MemoryError`` if ``size`` bytes are not available, naming the call that avoids the need."""
     available = available_bytes()
     if available is not None and size > available:
-        raise MemoryError(f"{what} needs {human(size)}, and {human(available)} are available; {instead}")
+        name = what if isinstance(what, str) else what()
+        raise MemoryError(f"{name} needs {human(size)}, and {human(available)} are available; {instead}")

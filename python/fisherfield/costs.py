@@ -38,8 +38,13 @@ class Cost:
     flops: float
     seconds: float
 
+    @property
+    def work(self) -> str:
+        """Operations and time, in words."""
+        return f"{self.flops:.3g} operations, about {_duration(self.seconds)}"
+
     def __str__(self) -> str:
-        return f"{self.what}: {human(self.bytes)}, {self.flops:.3g} operations, about {_duration(self.seconds)}"
+        return f"{self.what}: {human(self.bytes)}, {self.work}"
 
 
 def _duration(seconds: float) -> str:

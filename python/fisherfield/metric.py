@@ -214,7 +214,7 @@ class Metric(ABC):
             size = self.num_seeds * self.num_samples
             require_memory(
                 size**2 * self.dtype.itemsize + self._gram_bytes,
-                f"the {size} x {size} dual matrix",
+                lambda: f"the {size} x {size} dual matrix ({self.estimate('dual').work})",
                 f"{self._smaller_dual}; diagonal() and trace() do not need it",
             )
             with np.errstate(over="ignore", invalid="ignore"):
