@@ -206,3 +206,15 @@ def test_progress_counts_products():
     assert seen == sorted(seen)
     assert len(seen) == found.iterations
     assert {total for _, total in seen} == {330}
+
+
+def test_of_a_dual_in_a_file(tmp_path):
+    """It is found block by block of rows, and read no more than that at a time."""
+    fim = large(samples=500)
+    dense = large(samples=500).top_eigenpairs(3, method="dense").values
+    fim.dual(out=tmp_path / "dual.npy")
+    found = fim.top_eigenpairs(3, 1e-8, vectors=True)
+    assert found.method == "dual matrix"
+    np.testing.assert_allclose(found.values, dense, rtol=1e-12)
+    np.testing.assert_allclose(fim @ found.vectors, found.vectors * found.values, atol=1e-6 * dense[0])
+    np.testing.assert_allclose(fim.eigenvalues()[:3], dense, rtol=1e-12)

@@ -139,3 +139,21 @@ print(resident("VmRSS") - before)
 def test_memory_is_flat_over_repeated_calls():
     code = MEASURE.partition("net =")[0] + REPEATED
     assert int(output_of(code, FISHERFIELD_NUM_THREADS="2", OPENBLAS_NUM_THREADS="1")) <= 16 * MIB
+
+
+FILE = """
+import tempfile
+net = ff.MLP((20, 30, 1), "tanh", bias_var=0.1).sample(seed=0)
+X = np.random.default_rng(0).standard_normal((6000, 20))
+fim = ff.Fisher(net, X)
+ff.Fisher(net, X[:50]).top_eigenpairs(1, method="dual matrix")
+with tempfile.TemporaryDirectory() as folder:
+    fim.dual(out=folder + "/dual.npy")
+    print(grown(lambda: fim.top_eigenpairs(1, method="dual matrix")))
+"""
+
+
+def test_a_dual_in_a_file_is_not_loaded():
+    """288 MB are read for every product, 64 MiB at a time."""
+    used = int(output_of(MEASURE.partition("net =")[0] + FILE, FISHERFIELD_NUM_THREADS="2"))
+    assert used <= 110 * MIB

@@ -263,6 +263,15 @@ def test_refusals_tell_the_cost(monkeypatch):
         fim.dual()
 
 
+@pytest.mark.parametrize("answer", ["diagonal", "mean_gradients"])
+def test_sums_over_samples_tell_their_progress(answer, monkeypatch):
+    monkeypatch.setattr("fisherfield.network_metric.BATCH_BYTES", 2**17)
+    seen = []
+    getattr(wide(), answer)(progress=lambda done, total: seen.append((done, total)))
+    assert len(seen) > 2
+    assert seen == [(done, len(seen)) for done in range(1, len(seen) + 1)]
+
+
 # --- interruption ---------------------------------------------------------------------------------------
 
 INTERRUPTED = """

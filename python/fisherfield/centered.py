@@ -177,11 +177,11 @@ class Centered(MatrixFreeMetric):
     def _mean_gradients(self) -> FloatArray:
         return self.original._summed_gradients(self._unit_seeds)
 
-    def _diagonal(self) -> FloatArray:
+    def _diagonal(self, progress: Progress = None) -> FloatArray:
         # sum_r (S_r . (J_t - mean))^2 multiplied out, with Q_t = S_t S_t^T; a mean over samples of each term
         seeds, mean = self._output_seeds, self._mean_gradients
         information = np.einsum("rtk,rtq->ktq", seeds, seeds)
-        total = self.original._diagonal(seeds)
+        total = self.original._diagonal(progress, seeds)
         factor = self._scale * self.num_samples
         cross = self.original._summed_gradients(information)
         total -= 2 * factor * np.einsum("kp,kp->p", mean, cross)

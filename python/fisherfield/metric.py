@@ -104,7 +104,7 @@ class Metric(ABC):
         """Memory that the dual takes besides itself."""
 
     @abstractmethod
-    def _diagonal(self) -> FloatArray:
+    def _diagonal(self, progress: Progress = None) -> FloatArray:
         """The diagonal of G, (P,)."""
 
     @abstractmethod
@@ -302,10 +302,13 @@ class Metric(ABC):
             num_outliers=self.num_outliers,
         )
 
-    def diagonal(self) -> FloatArray:
-        """Return the exact diagonal of G, shape (P,): matrix products per layer and batch, never a Jacobian."""
+    def diagonal(self, *, progress: Progress = None) -> FloatArray:
+        """Return the exact diagonal of G, shape (P,): matrix products per layer and batch, never a Jacobian.
+
+        ``progress`` over batches of samples is None, True (a bar, needs tqdm) or ``callable(done, total)``.
+        """
         with np.errstate(over="ignore", invalid="ignore"):
-            total = self._diagonal()
+            total = self._diagonal(progress=progress)
         require_finite(total, "diagonal()")
         return total
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from . import likelihoods
 from ._engines import num_workers, shares_memory
-from ._executor import Progress, check_executor
+from ._executor import Progress, check_executor, reporter
 from ._memory import as_bytes, available_bytes, human, require_memory
 from ._validate import (
     FloatArray,
@@ -270,11 +270,19 @@ class NetworkMetric(MatrixFreeMetric):
         targets = self.targets
         return self._seeds(outputs, targets and tuple(drawn[begin:end] for drawn in targets))
 
-    def _batches(self, bytes_per_sample: int, seeds: FloatArray | None = None) -> Iterator[FactoredJacobian]:
+    def _batches(
+        self, bytes_per_sample: int, seeds: FloatArray | None = None, progress: Progress = None
+    ) -> Iterator[FactoredJacobian]:
         """Factors of successive batches of samples, cut in the same places whether or not they are kept."""
         step = max(1, BATCH_BYTES // bytes_per_sample)
-        for begin, end in pairwise([*range(0, self.num_samples, step), self.num_samples]):
-            yield self._factors_of(begin, end, seeds)
+        ranges = list(pairwise([*range(0, self.num_samples, step), self.num_samples]))
+        report, close = reporter(progress, len(ranges), "samples")
+        try:
+            for done, (begin, end) in enumerate(ranges, 1):
+                yield self._factors_of(begin, end, seeds)
+                report(done, len(ranges))
+        finally:
+            close()
 
     def _factors_of(self, begin: int, end: int, seeds: FloatArray | None) -> FactoredJacobian:
         """Factors of samples [begin, end), from those that are kept if there are any."""
@@ -282,9 +290,9 @@ class NetworkMetric(MatrixFreeMetric):
             return self._block_of(self._whole.factors.samples(begin, end))
         return self._block_of(self._factorize(begin, end, seeds))
 
-    def _factor_batches(self, seeds: FloatArray | None = None) -> Iterator[FactoredJacobian]:
+    def _factor_batches(self, seeds: FloatArray | None = None, progress: Progress = None) -> Iterator[FactoredJacobian]:
         num_seeds = self.num_seeds if seeds is None else len(seeds)
-        return self._batches(self._bytes_per_sample(num_seeds), seeds)
+        return self._batches(self._bytes_per_sample(num_seeds), seeds, progress)
 
     # --- products -------------------------------------------------------------------------------------------
 
@@ -434,9 +442,9 @@ class NetworkMetric(MatrixFreeMetric):
         norms = np.concatenate([factors.squared_norms() for factors in self._factor_batches()], axis=1)
         return float(norms.sum() * self._scale)
 
-    def _diagonal(self, seeds: FloatArray | None = None) -> FloatArray:
+    def _diagonal(self, progress: Progress = None, seeds: FloatArray | None = None) -> FloatArray:
         total = np.zeros(self.dimension, self.dtype)
-        for factors in self._factor_batches(seeds):
+        for factors in self._factor_batches(seeds, progress):
             total += factors.diagonal(self._scale, self._executor)
         return total
 
@@ -444,14 +452,15 @@ class NetworkMetric(MatrixFreeMetric):
         for factors in self._batches(self.num_seeds * self.dimension * self.dtype.itemsize):
             yield factors.jacobian()
 
-    def mean_gradients(self) -> FloatArray:
+    def mean_gradients(self, *, progress: Progress = None) -> FloatArray:
         r"""Return the C mean gradients of the outputs, :math:`\frac{1}{T} \sum_t \nabla f_k(x_t)`, shape (C, P).
 
         In a wide network that is not centred they span the eigenspace of the C largest eigenvalues for the Gaussian
-        likelihood (Karakida, Akaho, Amari 2021, Theorem 3.2). One matrix product per layer and output.
+        likelihood (Karakida, Akaho, Amari 2021, Theorem 3.2). One matrix product per layer and output; ``progress``
+        over batches of samples is None, True (a bar, needs tqdm) or ``callable(done, total)``.
         """
         with np.errstate(over="ignore", invalid="ignore"):
-            total = self._summed_gradients(self._unit_seeds())
+            total = self._summed_gradients(self._unit_seeds(), progress)
         require_finite(total, "mean_gradients()")
         return total
 
@@ -460,7 +469,7 @@ class NetworkMetric(MatrixFreeMetric):
         C = self.net.num_outputs
         return np.repeat(np.eye(C, dtype=self.dtype)[:, None], self.num_samples, axis=1)
 
-    def _summed_gradients(self, seeds: FloatArray) -> FloatArray:
+    def _summed_gradients(self, seeds: FloatArray, progress: Progress = None) -> FloatArray:
         r"""``(1/T) sum_t seeds[r, t] . grad f(x_t)``, (R, P)."""
         require_memory(
             2 * len(seeds) * self.dimension * self.dtype.itemsize,
@@ -468,7 +477,7 @@ class NetworkMetric(MatrixFreeMetric):
             "ask layer by layer: layer(l)",
         )
         total = np.zeros((len(seeds), self.dimension), self.dtype)
-        for factors in self._factor_batches(seeds):
+        for factors in self._factor_batches(seeds, progress):
             total += factors.summed_gradients(1.0 / self.num_samples, self._executor)
         return total
 
