@@ -14,6 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
@@ -164,10 +165,10 @@ def completed(
     """
     job, waiting = _Job(uuid4().hex, _build()), deque(items)
     client, limit, sealed = _dask_client(executor), 2 * num_workers(executor), _pickled(payload)
-    options = {}
+    submit: Callable[..., Future[_Answer[Result]]] = executor.submit
     if client is not None:
         _deliver(client, job, sealed)
-        options = {"pure": False}  # a task that is submitted again is not answered from memory
+        submit = partial(submit, pure=False)  # a task that is submitted again is not answered from memory
     running: dict[Future[_Answer[Result]], Item] = {}
     carrying: set[Future[_Answer[Result]]] = set()  # tasks on their way with the payload
     lacking: set[tuple[str, int]] = set()  # workers that wait for it
@@ -175,7 +176,7 @@ def completed(
         while waiting or running:
             while waiting and len(running) < limit:
                 item, carries = waiting.popleft(), len(carrying) < len(lacking)
-                future = executor.submit(_perform, job, sealed if carries else None, function, item, **options)
+                future = submit(_perform, job, sealed if carries else None, function, item)
                 running[future] = item
                 if carries:
                     carrying.add(future)
