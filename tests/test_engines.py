@@ -1,5 +1,6 @@
 """Duals on workers that share no memory: the same bytes, from processes, Dask and MPI."""
 
+import importlib
 import importlib.util
 import multiprocessing
 import os
@@ -109,6 +110,13 @@ def work(payload, item):
     return item, os.getpid()
 
 
+class Homeless:
+    """Comes from a module that workers do not have."""
+
+    def __reduce__(self):
+        return importlib.import_module, ("of_another_machine",)
+
+
 class Counting:
     """An executor that counts how often the payload is sent."""
 
@@ -138,7 +146,7 @@ def test_the_payload_reaches_every_worker_once(tmp_path, workers):
 
 
 @needs_dask
-def test_dask_scatters_the_payload(client, tmp_path):
+def test_dask_sends_the_payload_to_every_worker_once(client, tmp_path):
     log = tmp_path / "log"
     results = list(_engines.completed(client.get_executor(), Payload(str(log)), work, range(60)))
     assert sorted(item for item, _ in results) == list(range(60))
@@ -146,6 +154,16 @@ def test_dask_scatters_the_payload(client, tmp_path):
     assert len(used) == 2
     arrivals = log.read_text().split()
     assert sorted(arrivals) == sorted(used)
+    assert set(client.run(_number_held).values()) == {0}
+
+
+@needs_dask
+def test_errors_on_dask_workers(client):
+    with pytest.raises(RuntimeError, match="executor: expected workers that can import what the calling process uses"):
+        list(_engines.completed(client.get_executor(), Homeless(), work, range(4)))
+    with pytest.raises(ZeroDivisionError, match="a task failed"):
+        list(_engines.completed(client.get_executor(), "payload", work, [*range(10), "fail", *range(1000)]))
+    assert set(client.run(_number_held).values()) == {0}
 
 
 def test_few_tasks_are_under_way():

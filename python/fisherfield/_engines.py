@@ -1,8 +1,8 @@
 """Spreading work over executors whose workers share no memory with this process: processes, MPI ranks, Dask workers.
 
 What all tasks of a job have in common, its payload, reaches every worker once and is kept there. A task names the job
-only; a worker that lacks the payload answers so, and the next task carries it along. Dask moves data by itself: there
-the payload is scattered to all workers beforehand.
+only; a worker that lacks the payload answers so, and the next task carries it along. Workers of Dask have addresses, to
+which it is sent directly: in a task it would be part of a graph, scattered it would be dropped where it is not in use.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
@@ -84,29 +85,38 @@ def _build() -> tuple[str, str]:
     return version(), _native.level
 
 
-def _perform(job: _Job, payload: Any, function: Callable[[Any, Item], Result], item: Item) -> _Answer[Result]:
-    """Do one task, on the worker; ``payload`` is pickled, None, or an object that Dask keeps here."""
+def _perform(job: _Job, payload: bytes | None, function: Callable[[Any, Item], Result], item: Item) -> _Answer[Result]:
+    """Do one task, on the worker."""
     worker = (socket.gethostname(), os.getpid())
-    if _build() != job.build:
-        raise RuntimeError(
-            f"executor: expected workers with fisherfield {job.build[0]} and kernels {job.build[1]}, as in the calling "
-            f"process, got {' and '.join(_build())} on {worker[0]}: their bits differ; install the same version, and "
-            f"set FISHERFIELD_ISA to a level that all have"
-        )
-    held = _kept(job, payload) if payload is None or isinstance(payload, bytes) else payload
-    if held is None:
-        return _Answer(worker, lacking=True)
+    _receive(job, payload)
+    with _receiving:
+        if job.token not in _payloads:
+            return _Answer(worker, lacking=True)
+        held = _payloads[job.token]
     return _Answer(worker, lacking=False, result=function(held, item))
 
 
-def _kept(job: _Job, payload: bytes | None) -> Any:
-    """The payload that this worker keeps, or None if it has none and is given none."""
+def _receive(job: _Job, payload: bytes | None) -> None:
+    """Keep a payload, if it is new, on the worker."""
+    if _build() != job.build:
+        raise RuntimeError(
+            f"executor: expected workers with fisherfield {job.build[0]} and kernels {job.build[1]}, as in the calling "
+            f"process, got {' and '.join(_build())} on {socket.gethostname()}: their bits differ; install the same "
+            "version, and set FISHERFIELD_ISA to a level that all have"
+        )
     with _receiving:
-        if job.token not in _payloads and payload is not None:
+        if payload is not None and job.token not in _payloads:
             _payloads[job.token] = _unpickled(payload)
             while len(_payloads) > _KEPT_JOBS:
                 _payloads.popitem(last=False)
-        return _payloads.get(job.token)
+
+
+def _holds(job: _Job) -> bool:
+    return job.token in _payloads
+
+
+def _forget(job: _Job) -> None:
+    _payloads.pop(job.token, None)
 
 
 def _pickled(payload: Any) -> bytes:
@@ -134,18 +144,31 @@ def _dask_client(executor: Executor | None) -> Any:
     return client if hasattr(client, "scatter") else None
 
 
+def _deliver(client: Any, job: _Job, sealed: bytes) -> None:
+    """Send the payload to the workers of a Dask cluster that lack it: all at first, later those that join."""
+    holds = client.run(_holds, job, on_error="ignore")
+    lacking = [address for address, held in holds.items() if not held]
+    if lacking:
+        answers = client.run(_receive, job, sealed, workers=lacking, on_error="return")
+        for answer in answers.values():
+            if isinstance(answer, Exception) and not isinstance(answer, OSError):  # a worker may be lost
+                raise answer
+
+
 def completed(
     executor: Executor, payload: Any, function: Callable[[Any, Item], Result], items: Iterable[Item]
 ) -> Generator[tuple[Item, Result]]:
-    """Yield ``item, function(payload, item)`` as workers finish, of a payload other than None or bytes.
+    """Yield ``item, function(payload, item)`` as workers finish.
 
     At most two items a worker are under way, so that none waits while results travel. ``function`` is a module's or a
     class's, for it is pickled by name. Errors of a task are raised here; what has not started is then cancelled.
     """
     job, waiting = _Job(uuid4().hex, _build()), deque(items)
-    client, limit = _dask_client(executor), 2 * num_workers(executor)
-    common = client.scatter(payload, broadcast=True, hash=False) if client is not None else None
-    sealed = None if client is not None else _pickled(payload)
+    client, limit, sealed = _dask_client(executor), 2 * num_workers(executor), _pickled(payload)
+    submit: Callable[..., Future[_Answer[Result]]] = executor.submit
+    if client is not None:
+        _deliver(client, job, sealed)
+        submit = partial(submit, pure=False)  # a task that is submitted again is not answered from memory
     running: dict[Future[_Answer[Result]], Item] = {}
     carrying: set[Future[_Answer[Result]]] = set()  # tasks on their way with the payload
     lacking: set[tuple[str, int]] = set()  # workers that wait for it
@@ -153,7 +176,7 @@ def completed(
         while waiting or running:
             while waiting and len(running) < limit:
                 item, carries = waiting.popleft(), len(carrying) < len(lacking)
-                future = executor.submit(_perform, job, sealed if carries else common, function, item)
+                future = submit(_perform, job, sealed if carries else None, function, item)
                 running[future] = item
                 if carries:
                     carrying.add(future)
@@ -162,13 +185,16 @@ def completed(
                 carrying.discard(future)
                 answer = future.result()
                 if answer.lacking:
-                    lacking.add(answer.worker)
                     waiting.appendleft(item)
+                    if client is None:
+                        lacking.add(answer.worker)
+                    else:
+                        _deliver(client, job, sealed)
                 else:
                     lacking.discard(answer.worker)
                     yield item, answer.result  # type: ignore[misc]
     finally:
         for future in running:
             future.cancel()
-        if common is not None:
-            common.release()
+        if client is not None:
+            client.run(_forget, job, on_error="ignore")
