@@ -215,7 +215,7 @@ class Metric(ABC):
             require_memory(
                 size**2 * self.dtype.itemsize + self._gram_bytes,
                 lambda: f"the {size} x {size} dual matrix ({self.estimate('dual').work})",
-                f"{self._smaller_dual}; diagonal() and trace() do not need it",
+                f"{self._smaller_dual}; trace(), diagonal(), top_eigenpairs() and spectral_density() do not need it",
             )
             with np.errstate(over="ignore", invalid="ignore"):
                 matrix = self._gram(tile, executor, progress)
