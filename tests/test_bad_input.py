@@ -380,7 +380,8 @@ def test_a_dual_beyond_any_machine():
     """200000 samples of 10 outputs: 29 TiB, refused at once and without the factors."""
     net = ff.MLP(widths=(2, 3, 10)).sample(seed=0)
     fim = ff.Fisher(net, np.ones((200000, 2)))
-    refused(MemoryError, "the 2000000 x 2000000 dual matrix needs 29.1 TiB", fim.dual)
+    refused(MemoryError, "the 2000000 x 2000000 dual matrix (", fim.dual)
+    refused(MemoryError, ") needs 29.1 TiB", fim.dual)
     assert "factors" not in fim.__dict__
 
 

@@ -34,7 +34,7 @@ def search(matrix, k, *, start=None, tol=1e-8, max_products=2000, max_basis=None
         max_basis=max_basis or max(20, 4 * k),
         rng=rng,
         method="matrix-free",
-    )
+    ).pairs
 
 
 SPECTRA = {
@@ -162,11 +162,19 @@ def test_theory_knows_where_to_start():
     rng = np.random.default_rng(0)
 
     def products(k, start):
-        return fim.top_eigenpairs(k, 1e-2, method="matrix-free", start=start).products
+        options = {
+            "tol": 1e-2,
+            "max_products": 99,
+            "max_basis": 40,
+            "rng": rng,
+            "method": "",
+            "guarded": lambda _: False,
+        }
+        return block_lanczos(fim._times, start, k, **options).pairs.products
 
-    gradients = fim.mean_gradients().T
-    assert products(4, gradients) <= products(4, rng.standard_normal((fim.shape[0], 4))) / 2
-    assert products(1, None) <= products(1, rng.standard_normal(fim.shape[0])) / 2
+    assert products(4, fim.mean_gradients()) <= products(4, rng.standard_normal((4, fim.shape[0]))) / 2
+    anywhere = products(1, rng.standard_normal((1, fim.shape[0])))
+    assert fim.top_eigenpairs(1, 1e-2, method="matrix-free").products <= anywhere / 2
 
 
 def test_of_a_centred_metric_whose_mean_gradients_vanish():
@@ -194,10 +202,104 @@ def test_bad_arguments():
         ({"max_products": 0}, ValueError, "max_products"),
         ({"start": np.ones(3)}, ValueError, "start: expected shape"),
         ({"start": np.ones(fim.shape[0], "float32")}, TypeError, "start: expected float64 like the metric"),
+        ({"start": np.ones(fim.shape[0]), "method": "dense"}, ValueError, "start: expected only together with"),
+        ({"start": np.ones((fim.shape[0], 401))}, ValueError, "start: expected at most 400 vectors"),
         ({"seed": -1}, ValueError, "seed"),
     ):
         with pytest.raises(error, match=re.escape(text)):
             fim.top_eigenpairs(**options)
+
+
+def test_start_is_used():
+    fim = large(samples=100)
+    found = fim.top_eigenpairs(1, start=fim.top_eigenpairs(1, 1e-8, vectors=True).vectors[:, 0])
+    assert found.method == "matrix-free"
+    assert found.products < fim.top_eigenpairs(1, method="matrix-free").products
+
+
+# --- where the top is not where it is looked for ------------------------------------------------------------
+
+
+def linear_layer(X, **options):
+    return ff.Fisher(ff.MLP((X.shape[1], 10), "linear", **options).sample(seed=0), X)
+
+
+def centred_data():
+    """The mean gradient is the eigenvector of the biases, and not the top one."""
+    X = np.random.default_rng(0).standard_normal((900, 150)) * np.linspace(0.1, 3, 150)
+    return linear_layer(X - X.mean(axis=0), bias_var=0.0)
+
+
+def mirrored_data():
+    """Odd network, odd data: mean gradients lie in the block of the biases."""
+    Z = np.random.default_rng(0).standard_normal((400, 50))
+    net = ff.MLP((50, 40, 40, 5), "tanh", weight_var=2.0, bias_var=0.0).sample(seed=0)
+    return ff.Fisher(net, np.concatenate([Z, -Z]))
+
+
+def one_hot_data():
+    """Eigenvectors of a subsample are eigenvectors of all, in another order."""
+    return linear_layer(np.eye(200)[np.random.default_rng(0).integers(200, size=3000)], bias_var=None)
+
+
+def mirrored_single():
+    fim = mirrored_data()
+    net = ff.Network([W.astype("f4") for W in fim.net.weights], [b.astype("f4") for b in fim.net.biases])
+    return ff.Fisher(net, fim.X.astype("f4"))
+
+
+@pytest.mark.parametrize("make", [centred_data, mirrored_data, one_hot_data, mirrored_single])
+@pytest.mark.parametrize("k", [1, 3])
+def test_starts_that_mislead(make, k):
+    fim = make()
+    found = fim.top_eigenpairs(k, 1e-5, method="matrix-free")
+    dense = make().top_eigenpairs(k, method="dense")
+    assert found.converged
+    np.testing.assert_allclose(found.values, dense.values, rtol=1e-4)
+
+
+def test_start_at_other_eigenvectors():
+    fim = large(samples=200)
+    pairs = fim.top_eigenpairs(5, method="dense", vectors=True)
+    found = fim.top_eigenpairs(1, start=pairs.vectors[:, 1:])
+    np.testing.assert_allclose(found.values[0], pairs.values[0], rtol=1e-9)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float64", 1e-100), ("float32", 1e-11), ("float64", 1e60)])
+@pytest.mark.parametrize("method", ["dense", "dual matrix", "matrix-free"])
+def test_scales(dtype, size, method):
+    """Eigenvalues are squares: their own squares leave the range."""
+    net = ff.MLP((10, 40, 40, 3), "relu", weight_var=2.0, bias_var=None).sample(seed=0)
+    X = np.random.default_rng(0).standard_normal((50, 10))
+    values = ff.Fisher(net, X).eigenvalues()[:2] * size**2
+    net = ff.Network([W.astype(dtype) for W in net.weights], activation="relu")
+    found = ff.Fisher(net, (X * size).astype(dtype)).top_eigenpairs(2, 1e-5, method=method)
+    assert found.converged
+    np.testing.assert_allclose(found.values, values, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["dense", "dual matrix", "matrix-free"])
+def test_more_pairs_than_the_rank(method):
+    X = np.repeat(np.random.default_rng(0).standard_normal((2, 10)), 20, axis=0)
+    found = linear_layer(X, bias_var=None).layer(1).top_eigenpairs(25, method=method)
+    assert found.converged
+    assert np.abs(found.values[20:]).max() < 1e-12 * found.values[0]
+    assert found.products < 100
+
+
+def test_many_outputs_within_the_budget():
+    """No seeds of C^2 numbers are formed for the start."""
+    net = ff.MLP((50, 100, 300), "tanh", weight_var=2.0, bias_var=0.1).sample(seed=0)
+    X = np.random.default_rng(0).standard_normal((600, 50))
+    fim = ff.Fisher(net, X, likelihood="categorical", memory="50 MB")
+    fim.output_seeds = lambda: pytest.fail("seeds were formed")
+    assert fim.top_eigenpairs(1, 1e-3).converged
+
+
+def test_products_stop_where_they_are_told_to():
+    fim = large(samples=3000)
+    for most in (1, 5, 20):
+        assert fim.top_eigenpairs(3, 1e-12, method="matrix-free", max_products=most).products <= most + 5
 
 
 def test_progress_counts_products():

@@ -1,5 +1,6 @@
 """Products with a metric and its dual, against the matrices written out."""
 
+import pickle
 import re
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -234,6 +235,35 @@ def test_overflow_is_told():
     net = ff.Network([1e10 * W for W in case.net.weights], case.net.biases, activation="linear")
     with pytest.raises(ValueError, match="the product: expected finite numbers"):
         ff.Fisher(net, 1e9 * case.X) @ np.full(net.num_parameters, 1e10, "float32")
+
+
+def test_storage_without_the_range():
+    case = make_case((10, 20, 2), ("relu",), 5, biases=False)
+    for size in (1e-50, 1e50):
+        with pytest.raises(ValueError, match="storage: expected factors within the range of float32"):
+            ff.Fisher(case.net, size * case.X, storage="float32") @ np.ones(case.net.num_parameters)
+
+
+def test_masked_vectors():
+    fim = wide(samples=50)
+    V = np.ma.array(np.ones(fim.shape[0]), mask=True)
+    for product in (lambda: fim @ V, lambda: V @ fim):
+        with pytest.raises(ValueError, match="V: expected numbers only, got masked entries"):
+            product()
+
+
+def test_pickles_hold_no_results():
+    options = {"likelihood": "categorical", "kind": "monte_carlo", "seed": 0}
+    fim = ff.Fisher(wide().net, wide().X, samples=2, **options)
+    v = np.ones(fim.shape[0])
+    small = len(pickle.dumps(fim))
+    product = fim @ v
+    fim.dual()
+    assert len(pickle.dumps(fim)) < small + 600 * 100
+    with ThreadPoolExecutor(2) as pool:
+        again = pickle.loads(pickle.dumps(wide(executor=pool)))
+        np.testing.assert_array_equal(again @ np.ones(fim.shape[0]), wide() @ np.ones(fim.shape[0]))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fim)) @ v, product)
 
 
 # --- costs ----------------------------------------------------------------------------------------------

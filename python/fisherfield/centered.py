@@ -124,6 +124,9 @@ class Centered(MatrixFreeMetric):
     def _subsample(self, samples: npt.NDArray[np.intp]) -> Centered:
         return Centered(self.original._subsample(samples))
 
+    def _seed_products(self, c: FloatArray) -> FloatArray:
+        return np.asarray(np.einsum("rtc,kc->krt", self._output_seeds, c))
+
     @property
     def _operations(self) -> dict[str, float]:
         return self.original._operations

@@ -11,13 +11,14 @@ from scipy import linalg
 
 from ._validate import FloatArray
 
-__all__ = ["EigenPairs", "block_lanczos", "dense_eigenpairs"]
+__all__ = ["EigenPairs", "Search", "block_lanczos", "dense_eigenpairs"]
 
 # A residual within this many roundings of the eigenvalue is as small as the products allow.
 _ROUNDINGS = 50
+_FAIR = 0.1  # relative residual of a Ritz pair that is about where an eigenvalue is
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EigenPairs:
     r"""The k largest eigenvalues of a metric G, with what is known of their accuracy.
 
@@ -39,7 +40,9 @@ class EigenPairs:
     tol : float
         Asked for.
     converged : bool
-        Whether every residual is at most ``tol`` times its value, or as small as rounding of the products lets it be.
+        Whether every residual is at most ``tol`` times its value, or 50 roundings of the largest: products are no
+        better. It says that there are such eigenvalues; that none is larger rests, as in every method of products, on
+        the vectors from which the search started.
     """
 
     values: FloatArray
@@ -66,8 +69,24 @@ def dense_eigenpairs(matrix: FloatArray, k: int, tol: float) -> EigenPairs:
     n = len(matrix)
     values, vectors = linalg.eigh(matrix, subset_by_index=(n - k, n - 1), check_finite=False)
     values, vectors = np.ascontiguousarray(values[::-1]), np.ascontiguousarray(vectors[:, ::-1])
-    residuals = np.linalg.norm(matrix @ vectors - vectors * values, axis=0)
-    return EigenPairs(values, vectors, residuals, 0, 0.0, "dense", tol, True)
+    scale = np.abs(values).max() or 1.0
+    residuals = scale * np.linalg.norm(matrix / scale @ vectors - vectors * (values / scale), axis=0)
+    done = bool((residuals <= _limits(values, tol)).all())
+    return EigenPairs(values, vectors, residuals.astype(values.dtype), 0, 0.0, "dense", tol, done)
+
+
+def _limits(values: FloatArray, tol: float) -> FloatArray:
+    """Residuals of converged pairs, of eigenvalues in descending order."""
+    limits: FloatArray = np.maximum(tol * values, _ROUNDINGS * np.finfo(values.dtype).eps * abs(values[0]))
+    return limits
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search found, and a random vector of what else it saw, mostly of the next eigenvalues."""
+
+    pairs: EigenPairs
+    rest: FloatArray
 
 
 def block_lanczos(
@@ -76,17 +95,22 @@ def block_lanczos(
     k: int,
     *,
     tol: float,
-    max_products: int,
+    max_products: float,
     max_basis: int,
     rng: np.random.Generator,
     method: str,
+    guarded: Callable[[FloatArray], bool] = lambda values: True,
     report: Callable[[int, float], object] = lambda products, residual: None,
-) -> EigenPairs:
+) -> Search:
     r"""The k largest eigenpairs by block Lanczos with full reorthogonalisation and thick restarts.
 
     The residuals of the pairs that are not yet converged extend the basis; each step is one block of products. They
     span what block Lanczos spans (Golub and Van Loan, *Matrix Computations*, 4th ed., section 10.3) and let converged
     pairs rest; restarts keep the best Ritz vectors (Wu and Simon 2000).
+
+    A start can lie in an invariant subspace without the largest eigenvalue, and its residuals vanish all the same.
+    A guard, the next Ritz pair that has not converged, is extended until it is a fair one and its value and residual
+    together stay below the k-th value. It is worth what the start holds beyond the first k vectors.
 
     Parameters
     ----------
@@ -94,41 +118,72 @@ def block_lanczos(
         Products with vectors in the rows: (m, n) to (m, n).
     start : array, shape (m, n)
         First block; random vectors fill it up to k.
-    max_products : int
+    max_products : float
         After so many it stops, converged or not.
     max_basis : int
-        Vectors held, twice (with their products); at least 2 k.
+        Vectors held, twice (with their products); at least 2 (k + 1).
     rng : numpy.random.Generator
         Of the random vectors.
+    guarded : callable
+        From the k Ritz values, whether to go by the guard; asked when all k pairs have converged.
     report : callable
         Called with the products so far and the largest relative residual.
     """
     n, dtype = start.shape[1], start.dtype
     fill = rng.standard_normal((max(0, k - len(start)), n)).astype(dtype)
-    basis, moved = np.empty((0, n), dtype), np.empty((0, n), dtype)
-    block = _orthonormal(np.concatenate([start, fill]), basis, rng, at_least=k)
-    limit = max(tol, _ROUNDINGS * float(np.finfo(dtype).eps))
-    products = iterations = 0
+    block = _orthonormal(np.concatenate([start, fill]), np.empty((0, n), dtype), rng, at_least=k)
+    moved = times(block)
+    scale = np.asarray(np.abs(moved).max() or 1.0, dtype)  # of what follows: no square of it leaves the range
+    basis, moved = block, moved / scale
+    products, iterations = len(block), 1
     while True:
-        basis, moved = np.concatenate([basis, block]), np.concatenate([moved, times(block)])
-        products, iterations = products + len(block), iterations + 1
         values, mix = _ritz(basis, moved)
-        wanted = mix[:, :k].T
-        vectors, images = wanted @ basis, wanted @ moved
-        residuals = images - values[:k, None].astype(dtype) * vectors
-        norms = np.linalg.norm(residuals.astype(np.float64), axis=1)
-        floor = limit * np.maximum(values[:k], np.finfo(dtype).eps * values[0])
-        open_ = norms > floor
+        vectors: FloatArray = mix[:, :k].T @ basis
+        residuals = mix[:, :k].T @ moved - values[:k, None].astype(dtype) * vectors
+        norms = _norms(residuals)
+        limits = _limits(values[:k].astype(dtype), tol)
+        open_ = norms > limits
+        extension: FloatArray = residuals[open_]
         report(products, float(np.max(norms / np.maximum(values[:k], np.finfo(np.float64).tiny))))
-        done = not open_.any() or len(basis) == n
+        if len(extension) == 0 and guarded(values[:k] * float(scale)):
+            extension = _guard(basis, moved, values, mix, k, limits[-1])
+        done = len(extension) == 0 or len(basis) == n
         if done or products >= max_products:
-            values, norms = values[:k].astype(dtype), norms.astype(dtype)
-            vectors = np.ascontiguousarray(vectors.T)
-            return EigenPairs(values, vectors, norms, iterations, float(products), method, tol, bool(done))
-        if len(basis) + int(open_.sum()) > max_basis:
-            kept = mix[:, : max(k + 1, max_basis // 2)].T
+            found = EigenPairs(
+                (values[:k] * float(scale)).astype(dtype),
+                np.ascontiguousarray(vectors.T),
+                (norms * float(scale)).astype(dtype),
+                iterations,
+                float(products),
+                method,
+                tol,
+                bool(done),
+            )
+            others = rng.standard_normal(len(basis) - k) * np.maximum(values[k:], 0)
+            return Search(found, others.astype(dtype) @ mix[:, k:].T @ basis)
+        if len(basis) + len(extension) > max_basis:
+            kept = mix[:, : max(k + 2, max_basis // 2)].T
             basis, moved = kept @ basis, kept @ moved
-        block = _orthonormal(residuals[open_], basis, rng, at_least=1)
+        block = _orthonormal(extension, basis, rng, at_least=1)
+        basis, moved = np.concatenate([basis, block]), np.concatenate([moved, times(block) / scale])
+        products, iterations = products + len(block), iterations + 1
+
+
+def _guard(
+    basis: FloatArray, moved: FloatArray, values: FloatArray, mix: FloatArray, k: int, limit: float
+) -> FloatArray:
+    """The residual, as one row, of the first Ritz pair after k that has not converged, unless it is below the k-th."""
+    for j in range(k, len(values)):
+        residual = mix[:, j] @ moved - values[j].astype(basis.dtype) * (mix[:, j] @ basis)
+        size = _norms(residual[None])[0]
+        if size > limit:
+            below = size <= _FAIR * values[j] and values[j] + size <= values[k - 1] + limit
+            return basis[:0] if below else np.asarray(residual[None])
+    return basis[:0]
+
+
+def _norms(rows: FloatArray) -> FloatArray:
+    return np.asarray(np.linalg.norm(rows.astype(np.float64), axis=1))
 
 
 def _ritz(basis: FloatArray, moved: FloatArray) -> tuple[npt.NDArray[np.float64], FloatArray]:
@@ -150,7 +205,7 @@ def _orthonormal(block: FloatArray, basis: FloatArray, rng: np.random.Generator,
     while candidates or len(found) < missing:
         vector = candidates.pop(0) if candidates else rng.standard_normal((n,)).astype(dtype)
         shrunk = 0.0
-        for _ in range(3):  # twice is enough unless rounding is all that is left, which the third time shows
+        for _ in range(3):  # once is enough where little is taken away, and rounding alone is left where three are not
             length = np.linalg.norm(vector)
             if length == 0:
                 break
@@ -158,6 +213,8 @@ def _orthonormal(block: FloatArray, basis: FloatArray, rng: np.random.Generator,
             for others in (basis, found):
                 vector = vector - (others @ vector) @ others
             shrunk = float(np.linalg.norm(vector))
+            if shrunk > 0.9:
+                break
         if shrunk > 0.5 and len(basis) + len(found) < n:
             found = np.concatenate([found, vector[None] / np.asarray(shrunk, dtype)])
     return found

@@ -29,6 +29,7 @@ __all__ = [
     "bytes_per_sample",
     "factorize",
     "require_finite_outputs",
+    "stored",
 ]
 
 BATCH_BYTES = 2**26  # sums over samples hold the factors of one batch; batches do not depend on threads
@@ -142,7 +143,7 @@ class FactoredJacobian:
         if self.dtype == dtype:
             return self
         return FactoredJacobian(
-            tuple(LayerFactors(layer.A.astype(dtype), layer.B.astype(dtype), layer.bias) for layer in self.layers)
+            tuple(LayerFactors(stored(layer.A, dtype), stored(layer.B, dtype), layer.bias) for layer in self.layers)
         )
 
     def squared_norms(self) -> FloatArray:
@@ -197,6 +198,20 @@ class FactoredJacobian:
 
     def __iter__(self) -> Iterator[LayerFactors]:
         return iter(self.layers)
+
+
+def stored(array: FloatArray, dtype: npt.DTypeLike) -> FloatArray:
+    """Return the array in another precision, if it has the range."""
+    found = array.astype(dtype, copy=False)
+    if found.itemsize < array.itemsize and array.size:
+        largest = float(np.abs(array).max())
+        info = np.finfo(found.dtype)
+        if largest > float(info.max) or 0 < largest < float(info.tiny / info.eps):
+            raise ValueError(
+                f"storage: expected factors within the range of {found.dtype}, got a largest one of {largest:.1e}; "
+                "leave storage at the precision of the network"
+            )
+    return found
 
 
 def bytes_per_sample(net: Network, num_seeds: int) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from . import _executor
 from ._native import kernels
 from ._validate import FloatArray
-from .factors import LayerFactors, backward, require_finite_outputs
+from .factors import LayerFactors, backward, require_finite_outputs, stored
 from .network import Network
 
 __all__ = ["Chart", "LinearizedNetwork"]
@@ -108,8 +108,8 @@ class LinearizedNetwork:
         h = X
         for h, slope in net.hidden_layers(X, executor=executor):
             assert slope is not None
-            self._signals.append(h.astype(storage, copy=False))
-            self._slopes.append(slope.astype(storage, copy=False))
+            self._signals.append(stored(h, storage))
+            self._slopes.append(stored(slope, storage))
         self.outputs = net.affine(net.depth - 1, h, executor=executor)
         require_finite_outputs(self.outputs)
 

@@ -46,6 +46,10 @@ class MatrixFreeMetric(Metric):
     def _subsample(self, samples: npt.NDArray[np.intp]) -> MatrixFreeMetric:
         """The same metric of some of the samples."""
 
+    @abstractmethod
+    def _seed_products(self, c: FloatArray) -> FloatArray:
+        """``S[r, t] . c`` for vectors c of output space: (k, C) to (k, R, T)."""
+
     def __matmul__(self, V: Any) -> FloatArray:
         r"""Return G V for V (P,) or (P, k), in the precision of the metric, without G or a Jacobian.
 
@@ -57,7 +61,8 @@ class MatrixFreeMetric(Metric):
 
     def __rmatmul__(self, V: Any) -> FloatArray:
         """Return V G for V (P,) or (k, P); G is symmetric."""
-        return (self @ np.asarray(V).T).T
+        rows = V if isinstance(V, np.ndarray) else np.asarray(V)
+        return (self @ rows.T).T
 
     __array_ufunc__ = None  # NumPy leaves ``V @ G`` to us
 
@@ -106,9 +111,10 @@ class MatrixFreeMetric(Metric):
             Whether to return eigenvectors of G too.
         start : array, shape (P,) or (P, m), optional
             Start from these vectors instead, with ``method="matrix-free"``: eigenvectors of a network a few steps of
-            training ago, say.
+            training ago, say. What a subsample shows guards against larger eigenvalues that they do not hold.
         max_products : int, optional
-            Stop after so many products with one vector (default ``300 + 30 k``), converged or not.
+            Stop when so many products with one vector are done (default ``300 + 30 k``), converged or not; a block of
+            k that has begun is finished.
         method : {"auto", "dense", "dual matrix", "matrix-free"}
         seed : int, numpy.random.Generator or None
             Of the start.

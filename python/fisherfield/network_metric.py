@@ -230,6 +230,12 @@ class NetworkMetric(MatrixFreeMetric):
         copy.__dict__.update({name: value for name, value in self.__dict__.items() if name not in computed | {"_dual"}})
         return copy
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: not what can be computed again, nor the threads, which cannot be sent."""
+        state = self._without_results().__dict__ | {"_executor": None}
+        drawn = {name: self.__dict__[name] for name in ("_scored_targets",) if name in self.__dict__}
+        return state | drawn
+
     @cached_property
     def factors(self) -> FactoredJacobian:
         """The factored Jacobian of all samples (kept)."""
@@ -377,6 +383,13 @@ class NetworkMetric(MatrixFreeMetric):
         block = part._without_results()
         block._layers, block._parent = self._layers, part
         return block
+
+    def _seed_products(self, c: FloatArray) -> FloatArray:
+        if self.kind != "exact":
+            return np.asarray(np.einsum("rtc,kc->krt", self.output_seeds(), c))
+        outputs = self._outputs()
+        rows = (np.broadcast_to(row, outputs.shape) for row in c)
+        return np.stack([self.likelihood.seeds_transposed_times(outputs, row) for row in rows])
 
     @property
     def _operations(self) -> dict[str, float]:

@@ -8,6 +8,7 @@ first, from mean gradients, and on all samples from what it found there.
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ import numpy as np
 from ._executor import Progress, reporter
 from ._memory import available_bytes
 from ._validate import FloatArray, as_generator, boolean, choice, non_negative, positive_int
-from .eigenpairs import EigenPairs, block_lanczos, dense_eigenpairs
+from .eigenpairs import EigenPairs, Search, block_lanczos, dense_eigenpairs
 
 if TYPE_CHECKING:
     from .matrixfree import MatrixFreeMetric
@@ -30,6 +31,7 @@ METHODS = ("auto", "dense", "dual matrix", "matrix-free")
 _COARSE_SHARE = 20  # one sample in so many is in the subsample
 _COARSE_SAMPLES = 50  # below so many a subsample says little
 _COARSE_TOL = 1e-3  # far below the sampling error, lest the C close eigenvalues at the top be mixed up
+_BELIEVED = 0.1  # relative error of a subsample's eigenvalues up to which it is taken to show the right ones
 _DENSE_SIZE = 1000  # up to this size LAPACK is as fast as anything
 _EXPECTED_PRODUCTS = 6  # for one pair, from where the search starts
 _ROW_BYTES = 2**26  # of a matrix in a file, read at once
@@ -56,8 +58,10 @@ def top_eigenpairs(
     boolean(vectors, "vectors")
     limit = 300 + 30 * k if max_products is None else positive_int(max_products, "max_products")
     chosen = choice(method, "method", METHODS)
+    if start is not None and chosen not in ("auto", "matrix-free"):
+        raise ValueError(f"start: expected only together with method='matrix-free', got start with method={method!r}")
     if chosen == "auto":
-        chosen = _cheapest(metric, k)
+        chosen = _cheapest(metric, k) if start is None else "matrix-free"
     rng = as_generator(seed, stream="eigenpairs")
     first = None if start is None else metric._as_vectors(start, "start")
     if first is not None and first.ndim == 2 and first.shape[1] > metric.rank_bound:
@@ -111,8 +115,8 @@ def _on_dual_matrix(
     def times(rows: FloatArray) -> FloatArray:
         return np.concatenate([block @ rows.T for block in _row_blocks(matrix)]).T
 
-    start = rng.standard_normal((k, len(matrix))).astype(matrix.dtype)
-    found = _searched(times, start, k, tol, max_products, rng, "dual matrix", progress)
+    start = rng.standard_normal((min(k + 1, len(matrix)), len(matrix))).astype(matrix.dtype)
+    found = _searched(times, start, k, tol, max_products, rng, "dual matrix", progress).pairs
     return _from_dual(metric, found) if vectors else found
 
 
@@ -149,30 +153,63 @@ def _matrix_free(
     rng: np.random.Generator,
     progress: Progress,
 ) -> EigenPairs:
-    spent = 0.0
-    if start is None:
-        start, spent = _start(metric, k, rng, max_products)
-    found = _searched(metric._times, np.ascontiguousarray(start), k, tol, max_products, rng, "matrix-free", progress)
+    """From a start that is given, or from what a subsample shows.
+
+    The subsample is believed where its eigenvalues are about those of all samples. Otherwise, and with a start that is
+    given, the search is guarded by what else the subsample saw.
+    """
+    few = metric.num_samples // _COARSE_SHARE
+    if few < _COARSE_SAMPLES or few * metric.num_seeds < 4 * (k + 1):
+        first = _mean_gradients(metric, k, rng) if start is None else start
+        spent = 0.5 * k if start is None else 0.0
+        guard, expected = rng.standard_normal(metric.dimension).astype(metric.dtype), np.full(k, np.nan)
+    else:
+        coarse = metric._subsample(np.sort(rng.choice(metric.num_samples, few, replace=False)))
+        block = np.concatenate([_mean_gradients(coarse, k, rng), _random_rows(coarse, 1, rng)])
+        seen = _searched(coarse._times, block, k, _COARSE_TOL, max_products, rng, "matrix-free", None)
+        assert seen.pairs.vectors is not None
+        spent = (seen.pairs.products + 0.5 * k) * few / metric.num_samples
+        first, guard, expected = seen.pairs.vectors.T, seen.rest, seen.pairs.values
+        if start is not None:
+            first, expected = start, np.full(k, np.nan)
+    believed = bool(np.isfinite(expected).all())
+    if not believed:
+        first = np.concatenate([first, guard[None]])
+
+    def guarded(values: FloatArray) -> bool:
+        return not (believed and bool(np.all(np.abs(values - expected) <= _BELIEVED * np.abs(expected))))
+
+    found = _searched(
+        metric._times,
+        np.ascontiguousarray(first),
+        k,
+        tol,
+        max(1.0, max_products - spent),
+        rng,
+        "matrix-free",
+        progress,
+        guarded,
+    ).pairs
+    if believed and guarded(found.values):  # the subsample misled: from what it saw, guarded by what is random
+        assert found.vectors is not None
+        again = np.concatenate([found.vectors.T, guard[None], _random_rows(metric, 1, rng)])
+        spent += found.products
+        left = max(1.0, max_products - spent)
+        found = _searched(metric._times, again, k, tol, left, rng, "matrix-free", progress).pairs
     return replace(found, products=found.products + spent)
 
 
-def _start(metric: MatrixFreeMetric, k: int, rng: np.random.Generator, max_products: int) -> tuple[FloatArray, float]:
-    """Vectors to start from, (k, P), and the products that they cost, in products with all samples."""
-    few = metric.num_samples // _COARSE_SHARE
-    if few < _COARSE_SAMPLES or few * metric.num_seeds < 4 * k:
-        return _mean_gradients(metric, k, rng), 0.5 * k
-    coarse = metric._subsample(np.sort(rng.choice(metric.num_samples, few, replace=False)))
-    first = _mean_gradients(coarse, k, rng)
-    found = _searched(coarse._times, first, k, _COARSE_TOL, max_products, rng, "matrix-free", None)
-    assert found.vectors is not None
-    return np.ascontiguousarray(found.vectors.T), (found.products + 0.5 * k) * few / metric.num_samples
+def _random_rows(metric: MatrixFreeMetric, count: int, rng: np.random.Generator) -> FloatArray:
+    return rng.standard_normal((count, metric.dimension)).astype(metric.dtype)
 
 
 def _mean_gradients(metric: MatrixFreeMetric, k: int, rng: np.random.Generator) -> FloatArray:
     """Random combinations of the mean gradients, (k, P): half a product each; random vectors where they vanish."""
-    u = np.einsum("rtc,kc->krt", metric.output_seeds(), rng.standard_normal((k, metric.net.num_outputs)))
-    found = metric._gradients.transposed_times(u.astype(metric.dtype))
-    return found if np.isfinite(found).all() else rng.standard_normal(found.shape).astype(metric.dtype)
+    u = metric._seed_products(rng.standard_normal((k, metric.net.num_outputs)).astype(metric.dtype))
+    found = metric._gradients.transposed_times(u)
+    largest = np.abs(found).max(axis=1, keepdims=True)
+    usable = np.isfinite(largest).all() and (largest > 0).all()
+    return found / largest if usable else _random_rows(metric, k, rng)
 
 
 def _searched(
@@ -180,12 +217,14 @@ def _searched(
     start: FloatArray,
     k: int,
     tol: float,
-    max_products: int,
+    max_products: float,
     rng: np.random.Generator,
     method: str,
     progress: Progress,
-) -> EigenPairs:
-    report, close = reporter(progress, max_products, "products")
+    guarded: Callable[[FloatArray], bool] = lambda values: True,
+) -> Search:
+    total = math.ceil(max_products)
+    report, close = reporter(progress, total, "products")
     try:
         return block_lanczos(
             times,
@@ -193,10 +232,11 @@ def _searched(
             k,
             tol=tol,
             max_products=max_products,
-            max_basis=max(20, 4 * k),
+            max_basis=max(20, 4 * (k + 1)),
             rng=rng,
             method=method,
-            report=lambda products, residual: report(min(products, max_products), max_products),
+            guarded=guarded,
+            report=lambda products, residual: report(min(products, total), total),
         )
     finally:
         close()
