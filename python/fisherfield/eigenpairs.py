@@ -99,7 +99,7 @@ def block_lanczos(
     max_basis: int,
     rng: np.random.Generator,
     method: str,
-    guarded: Callable[[FloatArray], bool] = lambda values: True,
+    guarded: bool = True,
     report: Callable[[int, float], object] = lambda products, residual: None,
 ) -> Search:
     r"""The k largest eigenpairs by block Lanczos with full reorthogonalisation and thick restarts.
@@ -124,8 +124,8 @@ def block_lanczos(
         Vectors held, twice (with their products); at least 2 (k + 1).
     rng : numpy.random.Generator
         Of the random vectors.
-    guarded : callable
-        From the k Ritz values, whether to go by the guard; asked when all k pairs have converged.
+    guarded : bool
+        Whether to go by the guard.
     report : callable
         Called with the products so far and the largest relative residual.
     """
@@ -145,7 +145,7 @@ def block_lanczos(
         open_ = norms > limits
         extension: FloatArray = residuals[open_]
         report(products, float(np.max(norms / np.maximum(values[:k], np.finfo(np.float64).tiny))))
-        if len(extension) == 0 and guarded(values[:k] * float(scale)):
+        if len(extension) == 0 and guarded:
             extension = _guard(basis, moved, values, mix, k, limits[-1])
         done = len(extension) == 0 or len(basis) == n
         if done or products >= max_products:

@@ -72,7 +72,7 @@ def top_eigenpairs(
         found = _on_dual_matrix(metric, k, tol, vectors, limit, rng, progress)
     else:
         found = _matrix_free(
-            metric, k, tol, None if first is None else first.reshape(len(first), -1).T, limit, rng, progress
+            metric, k, tol, None if first is None else _rows(first.reshape(len(first), -1)), limit, rng, progress
         )
     return found if vectors else replace(found, vectors=None)
 
@@ -86,9 +86,8 @@ def _cheapest(metric: MatrixFreeMetric, k: int) -> str:
         return "dual matrix"
     room = available_bytes()
     fits = room is None or 3 * size**2 * metric.dtype.itemsize < room
-    dense = (
-        metric.estimate("dual").flops + 8 / 3 * size**3
-    )  # LAPACK's reduction runs at about half the rate of products
+    lapack = 8 / 3 * size**3  # its reduction, at half the rate of products
+    dense = metric.estimate("dual").flops + lapack
     products = metric.estimate("product").flops * _EXPECTED_PRODUCTS * k
     return "dense" if fits and dense < products else "matrix-free"
 
@@ -153,50 +152,45 @@ def _matrix_free(
     rng: np.random.Generator,
     progress: Progress,
 ) -> EigenPairs:
-    """From a start that is given, or from what a subsample shows.
+    """From what a subsample shows, if all samples have about its eigenvalues; otherwise, or with a start, guarded."""
+    seen, spent = _subsampled(metric, k, max_products, rng)
 
-    The subsample is believed where its eigenvalues are about those of all samples. Otherwise, and with a start that is
-    given, the search is guarded by what else the subsample saw.
-    """
+    def searched(first: FloatArray, guarded: bool) -> EigenPairs:
+        left = max(1.0, max_products - spent)
+        return _searched(metric._times, first, k, tol, left, rng, "matrix-free", progress, guarded).pairs
+
+    if start is None and seen is not None:
+        found = searched(_rows(seen.pairs.vectors), guarded=False)
+        if np.all(np.abs(found.values - seen.pairs.values) <= _BELIEVED * np.abs(seen.pairs.values)):
+            return replace(found, products=found.products + spent)
+        spent += found.products
+        start = _rows(found.vectors)
+    elif start is None:
+        start, spent = _mean_gradients(metric, k, rng), 0.5 * k
+    guards = [_random_rows(metric, 1, rng)] + ([] if seen is None else [seen.rest[None]])
+    found = searched(np.concatenate([start, *guards]), guarded=True)
+    return replace(found, products=found.products + spent)
+
+
+def _subsampled(
+    metric: MatrixFreeMetric, k: int, max_products: int, rng: np.random.Generator
+) -> tuple[Search | None, float]:
+    """What a subsample shows, if it is large enough, and its cost in products with all samples."""
     few = metric.num_samples // _COARSE_SHARE
     if few < _COARSE_SAMPLES or few * metric.num_seeds < 4 * (k + 1):
-        first = _mean_gradients(metric, k, rng) if start is None else start
-        spent = 0.5 * k if start is None else 0.0
-        guard, expected = rng.standard_normal(metric.dimension).astype(metric.dtype), np.full(k, np.nan)
-    else:
-        coarse = metric._subsample(np.sort(rng.choice(metric.num_samples, few, replace=False)))
-        block = np.concatenate([_mean_gradients(coarse, k, rng), _random_rows(coarse, 1, rng)])
-        seen = _searched(coarse._times, block, k, _COARSE_TOL, max_products, rng, "matrix-free", None)
-        assert seen.pairs.vectors is not None
-        spent = (seen.pairs.products + 0.5 * k) * few / metric.num_samples
-        first, guard, expected = seen.pairs.vectors.T, seen.rest, seen.pairs.values
-        if start is not None:
-            first, expected = start, np.full(k, np.nan)
-    believed = bool(np.isfinite(expected).all())
-    if not believed:
-        first = np.concatenate([first, guard[None]])
+        return None, 0.0
+    coarse = metric._subsample(np.sort(rng.choice(metric.num_samples, few, replace=False)))
+    block = np.concatenate([_mean_gradients(coarse, k, rng), _random_rows(coarse, 1, rng)])
+    seen = _searched(coarse._times, block, k, _COARSE_TOL, max_products, rng, "matrix-free", None)
+    per_sample = metric._scale * metric.num_samples / (coarse._scale * few)  # T / few of the tangent kernel, which sums
+    values = (seen.pairs.values * per_sample).astype(metric.dtype)
+    spent = (seen.pairs.products + 0.5 * k) * few / metric.num_samples
+    return replace(seen, pairs=replace(seen.pairs, values=values)), spent
 
-    def guarded(values: FloatArray) -> bool:
-        return not (believed and bool(np.all(np.abs(values - expected) <= _BELIEVED * np.abs(expected))))
 
-    found = _searched(
-        metric._times,
-        np.ascontiguousarray(first),
-        k,
-        tol,
-        max(1.0, max_products - spent),
-        rng,
-        "matrix-free",
-        progress,
-        guarded,
-    ).pairs
-    if believed and guarded(found.values):  # the subsample misled: from what it saw, guarded by what is random
-        assert found.vectors is not None
-        again = np.concatenate([found.vectors.T, guard[None], _random_rows(metric, 1, rng)])
-        spent += found.products
-        left = max(1.0, max_products - spent)
-        found = _searched(metric._times, again, k, tol, left, rng, "matrix-free", progress).pairs
-    return replace(found, products=found.products + spent)
+def _rows(vectors: FloatArray | None) -> FloatArray:
+    assert vectors is not None
+    return np.ascontiguousarray(vectors.T)
 
 
 def _random_rows(metric: MatrixFreeMetric, count: int, rng: np.random.Generator) -> FloatArray:
@@ -221,7 +215,7 @@ def _searched(
     rng: np.random.Generator,
     method: str,
     progress: Progress,
-    guarded: Callable[[FloatArray], bool] = lambda values: True,
+    guarded: bool = True,
 ) -> Search:
     total = math.ceil(max_products)
     report, close = reporter(progress, total, "products")
