@@ -31,8 +31,10 @@ TILE = 8  # 8 panels, 36 tiles
 GUIDE = Path(__file__).parents[1] / "docs" / "several-machines.md"
 
 needs_dask = pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="needs the extra 'dask'")
+# beside the interpreter, whose environment need not be activated, or anywhere
+MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
 needs_mpi = pytest.mark.skipif(
-    importlib.util.find_spec("mpi4py") is None or shutil.which("mpiexec") is None, reason="needs the extra 'mpi'"
+    importlib.util.find_spec("mpi4py") is None or MPIEXEC is None, reason="needs the extra 'mpi'"
 )
 
 
@@ -386,4 +388,5 @@ def test_example_of_dask(tmp_path, client):
 @needs_mpi
 def test_example_of_mpi(tmp_path):
     (command,) = blocks("sh")
-    run_block(tmp_path, blocks("python")[2], command.replace(" python ", f" {sys.executable} -W error ").split())
+    _, *arguments = command.replace(" python ", f" {sys.executable} -W error ").split()
+    run_block(tmp_path, blocks("python")[2], [MPIEXEC, *arguments])

@@ -74,6 +74,7 @@ class Fisher(NetworkMetric):
     memory : float or str, optional
         Bytes, or text like ``"4 GB"``, that may be taken for factors: those of the batch of samples at work, and those
         that products keep for the next one; what does not fit is computed anew. Default: half of what is available.
+        Below 128 MiB the cut into batches, and with it the last bits of products, follows the budget.
     storage : {"float32", "float64"}, optional
         Precision in which products keep factors (default: that of the network). In float32 they take half the memory,
         and products are accurate to 1e-7.

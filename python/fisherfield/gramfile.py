@@ -226,7 +226,10 @@ class GramFile:
                     "process, or take another path",
                     str(self.path),
                 ) from error
-            yield descriptor
+            try:
+                yield descriptor
+            finally:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # also where a child that was just forked still has it open
         finally:
             _locked.discard(descriptor)
             os.close(descriptor)

@@ -26,8 +26,8 @@ struct Block {
   Index i0, i1, j0, j1;
 };
 
-// The block in out = scale * sum_t weights[., t] (x) inputs[t], for weights (i1 - i0 x samples): one product. pack hands
-// out the inputs from j0 on; a bias is an input that is constantly 1.
+// The block in out = scale * sum_t weights[., t] (x) inputs[t], for weights (i1 - i0 x samples): one product. pack
+// hands out the inputs from j0 on; a bias is an input that is constantly 1.
 template <class T, class Pack>
 void layer_sum(const LayerFactors<T>& layer, Index samples, const T* weights, const Pack& pack, T scale, T* out,
                Block block) {
@@ -96,8 +96,8 @@ T dot(Index n, const T* a, const T* b) {
     sum[part] = pmadd(ploadu<Packet>(p), ploadu<Packet>(q), sum[part]);
     part = (part + 1) % 4;
   });
-  return Eigen::internal::predux(Eigen::internal::padd(Eigen::internal::padd(sum[0], sum[1]),
-                                                       Eigen::internal::padd(sum[2], sum[3])));
+  return Eigen::internal::predux(
+      Eigen::internal::padd(Eigen::internal::padd(sum[0], sum[1]), Eigen::internal::padd(sum[2], sum[3])));
 }
 
 // out (seeds x samples) += B[r, t] . (dW A[t] + db) for the layer's parameters v = (dW, db), samples [t0, t1).

@@ -186,8 +186,8 @@ void pack_columns(const Pack& pack, Index k0, Index k, Index j0, Index n, T* pac
 }
 
 // c (m x n, row-major) = start + a b, where pack delivers the panels of b. start is null (zero) or a row of n values
-// added to every row; onto: c += a b instead, the chain going on from what c holds. When the rows [i, i + rows) x columns [j, j + columns) are complete, finish(i, rows, j, columns)
-// is called while they are in the cache.
+// added to every row; onto: c += a b instead, the chain going on from what c holds. When the rows [i, i + rows) x
+// columns [j, j + columns) are complete, finish(i, rows, j, columns) is called while they are in the cache.
 template <class T, class Pack, class Finish>
 void product(Index m, Index n, Index k, const T* a, Index lda, const Pack& pack, const T* start, T* c, Index ldc,
              const Finish& finish, bool onto = false) {
