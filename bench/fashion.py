@@ -61,7 +61,7 @@ def main() -> None:
     assert largest.converged
     assert abs(largest.values[0] / top.values[0] - 1) < 1e-3
     mean = timed("trace", lambda: fim.trace() / fim.shape[0])
-    density = timed("density", lambda: fim.spectral_density(probes=2, steps=24, deflate=top, seed=0, memory=2**29))
+    density = timed("density", lambda: fim.spectral_density(probes=2, steps=16, deflate=top, seed=0, memory=2**29))
     some = np.random.default_rng(0).choice(len(X), PAIRS_OF, replace=False)
     mf = timed("theory", lambda: ff.mean_field(arch, X[some].astype(np.float64)))
     second = density.second_moment
