@@ -24,6 +24,7 @@ from .estimators import Estimate, as_operator, product
 
 __all__ = ["Band", "SpectralDensity", "Tridiagonals", "spectral_density", "tridiagonalize"]
 
+_ROUNDINGS = 64  # of the largest eigenvalue: what a product leaves in the place of zero
 _RESIDUAL = 1e-4  # relative to the eigenvalue, of eigenpairs taken as known: their values are right to its square
 _RADAU_BYTES = 2**24  # tridiagonal matrices diagonalised at once
 _FAR = 1e6  # in units of the spectrum, where a node that lies at infinity is put
@@ -230,7 +231,7 @@ def _largest_pairs(
         A, start, steps, step_done, lambda so_far: so_far.steps[0] % 4 == 0 and _converged(so_far, precise)[0].size >= k
     )
     values, vectors = _converged(lanczos, _RESIDUAL)
-    nonzero = values > max(A.shape[0], 64) * eps * values.max(initial=0.0)
+    nonzero = values > _ROUNDINGS * eps * values.max(initial=0.0)
     values, vectors = values[nonzero], vectors[:, nonzero]
     pairs: FloatArray = basis[0, : lanczos.steps[0]].T @ vectors[:, :k].astype(A.dtype)
     return values[:k].copy(), pairs, int(lanczos.steps[0])
@@ -291,7 +292,7 @@ class SpectralDensity:
     size : int
         n of the operator; P - n eigenvalues are zero.
     floor : float
-        What is at or below it is rounding of zero: ``max(n, 64) * eps * maximum``.
+        What is at or below it is rounding of zero: ``64 * eps * maximum``.
 
     Examples
     --------
@@ -644,7 +645,7 @@ def spectral_density(
     lanczos = _joined(parts, float(n - len(values)))
     largest = max([*np.abs(values), *np.abs(lanczos.diagonal).max(axis=1)], default=0.0)
     _require_semidefinite(lanczos, float(largest))
-    floor = max(n, 64) * float(np.finfo(A.dtype).eps) * float(largest)
+    floor = _ROUNDINGS * float(np.finfo(A.dtype).eps) * float(largest)
     products += int(lanczos.steps.sum())
     return SpectralDensity(P, values, lanczos, products, n, max(floor, float(np.finfo(A.dtype).tiny)))
 
