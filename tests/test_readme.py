@@ -21,8 +21,17 @@ def blocks(language, page=README):
     return found
 
 
-@pytest.mark.parametrize("code", blocks("python") + blocks("python", LARGE_DATA))
-def test_python_examples_run(code):
+PRINTED = {  # what each example has to print
+    README: ["FisherStatistics(", "FisherStatistics(", "critical learning rate"],
+    LARGE_DATA: ["0 (", "EigenPairs(", "Estimate("],
+}
+EXAMPLES = [
+    (code, text) for page, texts in PRINTED.items() for code, text in zip(blocks("python", page), texts, strict=True)
+]
+
+
+@pytest.mark.parametrize(("code", "text"), EXAMPLES)
+def test_python_examples_run(code, text):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -30,7 +39,7 @@ def test_python_examples_run(code):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout
+    assert text in done.stdout
 
 
 def test_commands_parse():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -54,13 +53,18 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.2g} s"
 
 
+_rates: dict[tuple[str, int], float] = {}  # by precision and number of threads: executors are not kept alive
+
+
 def operations_per_second(dtype: np.dtype[Any], executor: Executor | None) -> float:
     """Rate of a layer's product, measured once (in some ten milliseconds)."""
-    return _measured(dtype.name, _executor.workers(executor), executor)
+    kind = dtype.name, _executor.workers(executor)
+    if kind not in _rates:
+        _rates[kind] = _measured(dtype, executor)
+    return _rates[kind]
 
 
-@lru_cache(maxsize=16)
-def _measured(dtype: str, workers: int, executor: Executor | None) -> float:
+def _measured(dtype: np.dtype[Any], executor: Executor | None) -> float:
     size = 512
     h = np.ones((2 * size, size), dtype)
     W, out = np.ones((size, size), dtype), np.empty((2 * size, size), dtype)
