@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -134,20 +135,19 @@ def block_lanczos(
     block = _orthonormal(np.concatenate([start, fill]), np.empty((0, n), dtype), rng, at_least=k)
     moved = times(block)
     scale = np.asarray(np.abs(moved).max() or 1.0, dtype)  # of what follows: no square of it leaves the range
-    basis, moved = block, moved / scale
+    basis = _Basis(max(max_basis, len(block)), n, dtype)
+    basis.append(block, moved / scale)
     products, iterations = len(block), 1
     while True:
-        values, mix = _ritz(basis, moved)
-        vectors: FloatArray = mix[:, :k].T @ basis
-        residuals = mix[:, :k].T @ moved - values[:k, None].astype(dtype) * vectors
+        values, mix = basis.ritz()
+        vectors, residuals = basis.pairs(values[:k], mix[:, :k])
         norms = _norms(residuals)
         limits = _limits(values[:k].astype(dtype), tol)
-        open_ = norms > limits
-        extension: FloatArray = residuals[open_]
+        extension: FloatArray = residuals[norms > limits]
         report(products, float(np.max(norms / np.maximum(values[:k], np.finfo(np.float64).tiny))))
         if len(extension) == 0 and guarded:
-            extension = _guard(basis, moved, values, mix, k, limits[-1])
-        done = len(extension) == 0 or len(basis) == n
+            extension = _guard(basis, values, mix, k, limits[-1])
+        done = len(extension) == 0 or basis.size == n
         if done or products >= max_products:
             found = EigenPairs(
                 (values[:k] * float(scale)).astype(dtype),
@@ -159,38 +159,69 @@ def block_lanczos(
                 tol,
                 bool(done),
             )
-            others = rng.standard_normal(len(basis) - k) * np.maximum(values[k:], 0)
-            return Search(found, others.astype(dtype) @ mix[:, k:].T @ basis)
-        if len(basis) + len(extension) > max_basis:
-            kept = mix[:, : max(k + 2, max_basis // 2)].T
-            basis, moved = kept @ basis, kept @ moved
-        block = _orthonormal(extension, basis, rng, at_least=1)
-        basis, moved = np.concatenate([basis, block]), np.concatenate([moved, times(block) / scale])
+            others = rng.standard_normal(basis.size - k) * np.maximum(values[k:], 0)
+            return Search(found, (mix[:, k:] @ others.astype(dtype)) @ basis.vectors)
+        if basis.size + len(extension) > max_basis:
+            kept = max(k + 2, max_basis // 2)
+            basis.compress(values[:kept], mix[:, :kept])
+        block = _orthonormal(extension, basis.vectors, rng, at_least=1)
+        basis.append(block, times(block) / scale)
         products, iterations = products + len(block), iterations + 1
 
 
-def _guard(
-    basis: FloatArray, moved: FloatArray, values: FloatArray, mix: FloatArray, k: int, limit: float
-) -> FloatArray:
+class _Basis:
+    """Orthonormal vectors in rows, their products with the matrix, and the matrix projected on them (float64)."""
+
+    def __init__(self, capacity: int, n: int, dtype: np.dtype[Any]) -> None:
+        self._vectors, self._moved = np.empty((capacity, n), dtype), np.empty((capacity, n), dtype)
+        self._projected = np.empty((capacity, capacity))
+        self.size = 0
+
+    @property
+    def vectors(self) -> FloatArray:
+        return self._vectors[: self.size]
+
+    def append(self, block: FloatArray, moved: FloatArray) -> None:
+        old, new = slice(0, self.size), slice(self.size, self.size + len(block))
+        self._vectors[new], self._moved[new] = block, moved
+        self.size = new.stop
+        columns = (self.vectors @ moved.T).astype(np.float64)
+        self._projected[old, new], self._projected[new, old] = columns[old], columns[old].T
+        self._projected[new, new] = 0.5 * (columns[new] + columns[new].T)
+
+    def ritz(self) -> tuple[npt.NDArray[np.float64], FloatArray]:
+        """Ritz values, descending, and the coefficients of the Ritz vectors, in columns."""
+        values, mix = np.linalg.eigh(self._projected[: self.size, : self.size])
+        return values[::-1], np.ascontiguousarray(mix[:, ::-1].astype(self._vectors.dtype))
+
+    def pairs(self, values: npt.NDArray[np.float64], mix: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Ritz vectors and their residuals, in rows."""
+        vectors = mix.T @ self.vectors
+        residuals = mix.T @ self._moved[: self.size]
+        residuals -= values[:, None].astype(vectors.dtype) * vectors
+        return vectors, residuals
+
+    def compress(self, values: npt.NDArray[np.float64], mix: FloatArray) -> None:
+        """Keep these Ritz vectors alone."""
+        kept = mix.T @ self.vectors, mix.T @ self._moved[: self.size]
+        self.size = len(values)
+        self._vectors[: self.size], self._moved[: self.size] = kept
+        self._projected[: self.size, : self.size] = np.diag(values)
+
+
+def _guard(basis: _Basis, values: npt.NDArray[np.float64], mix: FloatArray, k: int, limit: float) -> FloatArray:
     """The residual, as one row, of the first Ritz pair after k that has not converged, unless it is below the k-th."""
     for j in range(k, len(values)):
-        residual = mix[:, j] @ moved - values[j].astype(basis.dtype) * (mix[:, j] @ basis)
-        size = _norms(residual[None])[0]
+        _, residual = basis.pairs(values[j : j + 1], mix[:, j : j + 1])
+        size = _norms(residual)[0]
         if size > limit:
             below = size <= _FAIR * values[j] and values[j] + size <= values[k - 1] + limit
-            return basis[:0] if below else np.asarray(residual[None])
-    return basis[:0]
+            return residual[:0] if below else residual
+    return basis.vectors[:0]
 
 
 def _norms(rows: FloatArray) -> FloatArray:
     return np.asarray(np.linalg.norm(rows.astype(np.float64), axis=1))
-
-
-def _ritz(basis: FloatArray, moved: FloatArray) -> tuple[npt.NDArray[np.float64], FloatArray]:
-    """Ritz values, descending, in float64, and the coefficients of the Ritz vectors, in columns."""
-    projected = (basis @ moved.T).astype(np.float64)
-    values, mix = np.linalg.eigh(0.5 * (projected + projected.T))
-    return values[::-1], np.ascontiguousarray(mix[:, ::-1].astype(basis.dtype))
 
 
 def _orthonormal(block: FloatArray, basis: FloatArray, rng: np.random.Generator, *, at_least: int) -> FloatArray:
