@@ -1,7 +1,11 @@
 // Mean-field theory: quadrature rules, Gaussian moments, and the depth recursion.
+#include <complex>
 #include <fisherfield/order_parameters.hpp>
 #include <fisherfield/quadrature.hpp>
+#include <fisherfield/subordination.hpp>
 #include <memory>
+#include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -157,6 +161,46 @@ py::tuple fisher_rao_norms(const Recursion& self) {
   return py::make_tuple(Array<double>(Index(norms.size()), norms.data())) + to_tuple(accuracy);
 }
 
+// (name, value, atoms, weights): what is done to a law; atoms and weights are those of a free factor.
+using NamedOperation = std::tuple<std::string, double, std::vector<double>, std::vector<double>>;
+
+Operation to_operation(const NamedOperation& named) {
+  const auto& [name, value, x, w] = named;
+  require(x.size() == w.size() && (name == "product") == !x.empty(), "operation on a law");
+  for (const auto& [label, step] : {std::pair{"shift", Step::shift},
+                                    {"scale", Step::scale},
+                                    {"product", Step::product},
+                                    {"wishart", Step::wishart},
+                                    {"resize", Step::resize}})
+    if (name == label) return {step, value, DiscreteLaw(x, w)};
+  throw std::invalid_argument("unknown operation on a law: " + name);
+}
+
+std::unique_ptr<Subordination> make_subordination(double point, const std::vector<NamedOperation>& named) {
+  std::vector<Operation> operations;
+  for (const NamedOperation& operation : named) operations.push_back(to_operation(operation));
+  return std::make_unique<Subordination>(point, std::move(operations));
+}
+
+// Solve at z[begin:end]: transforms, log potentials, and a row (height, residual, evaluations, converged) per point.
+void solve(const Subordination& self, const Array<std::complex<double>>& z, Array<std::complex<double>> stieltjes,
+           Array<std::complex<double>> log_potential, Array<double> report, Index begin, Index end) {
+  const Index n = z.size();
+  require(0 <= begin && end <= n && stieltjes.size() == n && log_potential.size() == n && report.size() == 4 * n,
+          "points of a transform");
+  const std::complex<double>* points = z.data();
+  std::complex<double>*g = stieltjes.mutable_data(), *potential = log_potential.mutable_data();
+  double* row = report.mutable_data();
+  py::gil_scoped_release nogil;
+  for (Index i = begin; i < end; ++i) {
+    const Solution s = self.solve(points[i].real(), points[i].imag());
+    g[i] = {s.stieltjes.re, s.stieltjes.im};
+    potential[i] = {s.log_potential.re, s.log_potential.im};
+    const double values[] = {s.height, s.residual, double(s.evaluations), double(s.converged)};
+    std::copy_n(values, 4, row + 4 * i);
+  }
+}
+
 }  // namespace
 
 void bind_theory(py::module_& m) {
@@ -178,4 +222,9 @@ void bind_theory(py::module_& m) {
       .def("dual_tile", &tile, py::arg("x").noconvert(), py::arg("out").noconvert(), py::arg("row"), py::arg("rows"),
            py::arg("column"), py::arg("columns"), py::arg("width"), py::arg("bias"))
       .def("fisher_rao_norms", &fisher_rao_norms);
+  py::class_<Subordination>(m, "Subordination")
+      .def(py::init(&make_subordination), py::arg("point"), py::arg("operations"))
+      .def_property_readonly("bound", &Subordination::bound)
+      .def("solve", &solve, py::arg("z").noconvert(), py::arg("stieltjes").noconvert(),
+           py::arg("log_potential").noconvert(), py::arg("report").noconvert(), py::arg("begin"), py::arg("end"));
 }

@@ -13,11 +13,12 @@ from .fisher import Fisher
 from .network import Network
 from .statistics import FisherStatistics
 from .tangent import TangentKernel, ntk
-from .theory import InputStatistics, MeanField, QuadratureWarning, mean_field
+from .theory import ConditionalSpectrum, InputStatistics, MeanField, QuadratureWarning, conditional_spectrum, mean_field
 
 __all__ = [
     "MLP",
     "Activation",
+    "ConditionalSpectrum",
     "FeatureMetric",
     "Fisher",
     "FisherStatistics",
@@ -28,6 +29,7 @@ __all__ = [
     "ResidualMLP",
     "TangentKernel",
     "activations",
+    "conditional_spectrum",
     "feature_metric",
     "likelihoods",
     "mean_field",

@@ -121,3 +121,20 @@ class DepthRecursion:
         bias: Sequence[float],
     ) -> tuple[_Float64, float, int]: ...
     def fisher_rao_norms(self) -> tuple[_Float64, float, int]: ...
+
+_Complex128 = npt.NDArray[np.complex128]
+_Operation = tuple[str, float, Sequence[float], Sequence[float]]
+
+class Subordination:
+    def __init__(self, point: float, operations: Sequence[_Operation]) -> None: ...
+    @property
+    def bound(self) -> float: ...
+    def solve(
+        self,
+        z: _Complex128,
+        stieltjes: _Complex128,
+        log_potential: _Complex128,
+        report: _Float64,
+        begin: int,
+        end: int,
+    ) -> None: ...

@@ -1,15 +1,24 @@
 """Mean-field theory: what a random, wide network's Fisher information matrix looks like."""
 
 from .bulk import BulkLaw
+from .conditional import ConditionalSpectrum, conditional_spectrum, layered_law
+from .free_law import Atoms, ConvergenceWarning, DiscreteLaw, FreeLaw, Transform
 from .gaussian import Moments, PairMoments, QuadratureWarning, gauss_hermite, moments, pair_moments
 from .inputs import InputStatistics, OrderParameters
 from .metric import LayerSum, PredictedMetric
 from .outputs import Betas
 from .prediction import MeanField, WideOutputBounds, mean_field
+from .series import free_cumulants, free_moments
+from .slopes import slope_law
 
 __all__ = [
+    "Atoms",
     "Betas",
     "BulkLaw",
+    "ConditionalSpectrum",
+    "ConvergenceWarning",
+    "DiscreteLaw",
+    "FreeLaw",
     "InputStatistics",
     "LayerSum",
     "MeanField",
@@ -18,9 +27,15 @@ __all__ = [
     "PairMoments",
     "PredictedMetric",
     "QuadratureWarning",
+    "Transform",
     "WideOutputBounds",
+    "conditional_spectrum",
+    "free_cumulants",
+    "free_moments",
     "gauss_hermite",
+    "layered_law",
     "mean_field",
     "moments",
     "pair_moments",
+    "slope_law",
 ]

@@ -38,7 +38,7 @@ def check_tol(tol: float) -> float:
     return value
 
 
-def _stacklevel_of_user() -> int:
+def stacklevel_of_user() -> int:
     """Return the ``stacklevel``, for a function that calls this one, of the innermost frame outside the package."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
@@ -54,7 +54,7 @@ def warn_unconverged(error: float, points: int, tol: float, what: str) -> None:
             f"not {tol:.1e}; if the activation function has kinks, name them (kinks=), otherwise give a "
             "larger tol",
             QuadratureWarning,
-            stacklevel=_stacklevel_of_user(),
+            stacklevel=stacklevel_of_user(),
         )
 
 
