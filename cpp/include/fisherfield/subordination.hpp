@@ -160,6 +160,7 @@ class Subordination {
       else
         walk.evaluations = next.evaluations;
     }
+    refine(walk);
     return conclude(walk, {x, height}, true);
   }
 
@@ -302,6 +303,23 @@ class Subordination {
       }
     }
     return false;
+  }
+
+  // Close to an edge, where dz/dt vanishes, small steps are not yet small residuals: go on while they fall.
+  void refine(Walk& walk) const {
+    const Complex target = walk.z;
+    evaluate(walk);
+    double residual = magnitude(walk.z - target);
+    for (int i = 0; i < kIterationsOnAxis; ++i) {
+      Walk next = walk;
+      move(next, (target - walk.z) / walk.dz);
+      evaluate(next);
+      const double reached = magnitude(next.z - target);
+      if (!(reached < 0.5 * residual)) break;
+      walk = next;
+      residual = reached;
+    }
+    walk.z = target;
   }
 
   bool plausible(const Walk& from, const Walk& to) const {

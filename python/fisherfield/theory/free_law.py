@@ -32,7 +32,7 @@ ComplexArray = npt.NDArray[np.complex128]
 _Operation = tuple[str, float, "DiscreteLaw | None"]
 
 _MASS_TOL = 1e-13  # masses are sums and differences of masses
-_BULK_TOL = 1e-11  # mass of a band that is looked for
+_BULK_TOL = 1e-9  # mass of a band that is looked for; rounding stays below
 _NEAR_ATOM = 1e-12  # distance from an atom, over the bound, at which its neighbourhood is evaluated
 _CHUNK = 64  # points of a task
 
@@ -447,7 +447,7 @@ class FreeLaw:
 
     @cached_property
     def support(self) -> Array:
-        """Bands of the continuous part, ascending, shape (n, 2); bands of a mass below 1e-11 are not looked for.
+        """Bands of the continuous part, ascending, shape (n, 2); bands of a mass below 1e-9 are not looked for.
 
         An atom is not part of it, unless a band covers or touches it.
         """
@@ -613,7 +613,7 @@ class _Bands:
         """Keep the pieces of bands that are clear; return the panels that are not."""
         (low, below_low, in_low), (high, below_high, in_high) = panels
         mass, inside = below_high - below_low, in_low + in_high
-        narrow = high - low < 1e-13 * self._scale
+        narrow = high - low < 1e-12 * self._scale
         empty = (inside == 0) & ((mass < _BULK_TOL) | narrow)
         taken = (inside == 2) & ((mass < _BULK_TOL) | narrow)
         unclear = (inside == 2) & ~taken
@@ -638,7 +638,7 @@ class _Bands:
         found = self._law.transform(self._law._off_atoms(points))
         density = -found.stieltjes.imag / np.pi
         integral = density @ (self._WEIGHTS / 2 * power * t ** (power - 1)) * np.abs(stop - start)
-        return self._inside(found).all(axis=1) & (np.abs(integral - mass) <= self._AGREE * mass)
+        return self._inside(found).all(axis=1) & (np.abs(integral - mass) <= self._AGREE * mass + _BULK_TOL)
 
     def _edges(self, low: Array, high: Array, rising: npt.NDArray[np.bool_]) -> Array:
         """Bisect for the edge of the band, whose side is ``high`` where ``rising``."""
@@ -665,7 +665,7 @@ class _Bands:
                 bands[-1][1] = high
             else:
                 bands.append([low, high])
-        return np.array(bands).reshape(-1, 2)
+        return np.maximum(np.array(bands).reshape(-1, 2), 0.0)
 
 
 def _atoms_of_product(atoms: dict[float, float], ratio: float, law: DiscreteLaw | None) -> dict[float, float]:
