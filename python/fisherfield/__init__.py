@@ -8,6 +8,7 @@ from . import activations, likelihoods
 from ._config import show_config
 from .activations import Activation
 from .architecture import MLP, ResidualMLP
+from .conditional import ConditionalFisher, conditional_fisher
 from .features import FeatureMetric, feature_metric
 from .fisher import Fisher
 from .network import Network
@@ -18,6 +19,7 @@ from .theory import InputStatistics, MeanField, QuadratureWarning, mean_field
 __all__ = [
     "MLP",
     "Activation",
+    "ConditionalFisher",
     "FeatureMetric",
     "Fisher",
     "FisherStatistics",
@@ -28,6 +30,7 @@ __all__ = [
     "ResidualMLP",
     "TangentKernel",
     "activations",
+    "conditional_fisher",
     "feature_metric",
     "likelihoods",
     "mean_field",
