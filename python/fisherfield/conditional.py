@@ -134,13 +134,14 @@ class ConditionalFisher:
             As of :meth:`dual`.
         """
         if "_eigenvalues" not in self.__dict__:
-            values = np.empty((len(self.X), self.net.num_outputs), self.dtype)
+            N, C = len(self.X), self.net.num_outputs
             require_memory(
-                self._work_bytes + self.net.num_outputs**2 * self.dtype.itemsize,
-                f"the {self.net.num_outputs} x {self.net.num_outputs} matrix of one input and its copy for LAPACK",
+                (N * C + C**2) * self.dtype.itemsize + self._work_bytes,
+                f"the {C} x {C} matrix of one input, its copy for LAPACK and the eigenvalues of {N}",
                 "use fewer outputs or float32",
             )
-            moments = np.empty((len(self.X), 2))
+            values = np.empty((N, C), self.dtype)
+            moments = np.empty((N, 2))
             for n, K in self._duals(progress):
                 values[n], moments[n] = spectrum.eigenvalues(K), _mean_and_variance(K)
             values.flags.writeable = False
