@@ -52,3 +52,36 @@ SHAPES = [
     ((784, 1024, 1024, 1024, 1), 5000, 1.3),
 ]
 GRAM = [GramCase(widths, T, dtype, goal) for widths, T, goal in SHAPES for dtype in ("float32", "float64")]
+
+
+@dataclass(frozen=True)
+class ConditionalCase:
+    """The dual matrix at one input of a square network, and its eigenvalues."""
+
+    width: int
+    depth: int
+    dtype: str
+    goal: float | None = None  # as of GramCase, for the dual
+
+    @property
+    def name(self) -> str:
+        return f"M={self.width} L={self.depth} {self.dtype}"
+
+    def network(self) -> ff.Network:
+        arch = ff.MLP((self.width,) * (self.depth + 1), "tanh", weight_var=1.5, bias_var=0.1)
+        return arch.sample(seed=0, dtype=self.dtype)
+
+    def input(self) -> np.ndarray:
+        return np.random.default_rng(1).standard_normal(self.width).astype(self.dtype)
+
+    def flops(self) -> float:
+        """Lower bound: L - 1 symmetric products and L - 2 backward steps; the seeds of the last layer are 1."""
+        return float((self.depth - 1 + 2 * (self.depth - 2)) * self.width**3)
+
+
+CONDITIONAL = [
+    ConditionalCase(2000, 10, "float32", 1.3),
+    ConditionalCase(2000, 10, "float64"),
+    ConditionalCase(1000, 10, "float32"),
+    ConditionalCase(1000, 10, "float64"),
+]

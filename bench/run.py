@@ -338,6 +338,49 @@ def activations(rounds: int) -> list[dict[str, object]]:
     return rows
 
 
+def conditional(rounds: int) -> list[dict[str, object]]:
+    """The dual at one input, beside GEMM and symmetric updates of BLAS; then all its eigenvalues."""
+    rows = []
+    print(
+        f"\n{'conditional Fisher, one input':30s} {'ours':>9s} {'NumPy':>9s} {'x NumPy':>8s}"
+        f" {'GEMM':>9s} {'bound':>9s} {'x bound':>8s} {'eigenvalues':>12s}"
+    )
+    for case in cases.CONDITIONAL:
+        net, x = case.network(), case.input()
+        ours, reference = ff.conditional_fisher(net, x).dual(), numpy_gram.conditional(net, x)
+        error = np.abs(ours - reference).max() / np.abs(reference).max()
+        assert error < (1e-12 if case.dtype == "float64" else 1e-5), f"{case.name}: NumPy differs by {error:.1e}"
+        gemm = machine.Gemm(case.dtype)
+        seconds = interleave(
+            {
+                "ours": lambda net=net, x=x: ff.conditional_fisher(net, x).dual(),
+                "numpy": lambda net=net, x=x: numpy_gram.conditional(net, x),
+                "gemm": gemm,
+                "eigenvalues": lambda K=ours: spectrum.eigenvalues(K),
+            },
+            rounds,
+        )
+        rate = gemm.flops / seconds["gemm"]
+        bound = case.flops() / rate
+        row = {
+            "case": case.name,
+            "seconds": seconds,
+            "gemm_gflops": rate / 1e9,
+            "bound_seconds": bound,
+            "over_bound": seconds["ours"] / bound,
+            "over_numpy": seconds["ours"] / seconds["numpy"],
+            "goal_over_bound": case.goal,
+        }
+        rows.append(row)
+        print(
+            f"{case.name:30s} {seconds['ours']:8.2f}s {seconds['numpy']:8.2f}s {row['over_numpy']:8.2f}"
+            f" {rate / 1e9:6.0f}GF/s {bound:8.2f}s {row['over_bound']:8.2f} {seconds['eigenvalues']:11.2f}s"
+            + (f" (goal {case.goal})" if case.goal else ""),
+            flush=True,
+        )
+    return rows
+
+
 MEMORY_SCRIPT = """
 import pathlib, sys
 import numpy as np
@@ -380,6 +423,7 @@ SUITES = {
     "gram": gram,
     "products": products,
     "variants": variants,
+    "conditional": conditional,
     "theory": theory,
     "activations": activations,
     "memory": memory,

@@ -84,7 +84,7 @@ GROUND = {
 ENSEMBLE = {"architecture"}  # drawn from by the measuring side, averaged over by the theory
 MEASURING = {
     "network", "factors", "linearized", "products", "costs", "gram", "gramfile", "panels", "top_eigenpairs", "metric",
-    "matrixfree", "network_metric", "centered",    "fisher", "features", "tangent", "diagonal",
+    "matrixfree", "network_metric", "centered", "conditional", "fisher", "features", "tangent", "diagonal",
 }  # fmt: skip
 THEORY = {"theory"}
 LEARNING = {"learning"}

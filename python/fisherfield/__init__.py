@@ -8,6 +8,7 @@ from . import activations, likelihoods
 from ._config import show_config
 from .activations import Activation
 from .architecture import MLP, ResidualMLP
+from .conditional import ConditionalFisher, conditional_fisher
 from .features import FeatureMetric, feature_metric
 from .fisher import Fisher
 from .network import Network
@@ -19,6 +20,7 @@ __all__ = [
     "MLP",
     "Activation",
     "ConditionalSpectrum",
+    "ConditionalFisher",
     "FeatureMetric",
     "Fisher",
     "FisherStatistics",
@@ -30,6 +32,7 @@ __all__ = [
     "TangentKernel",
     "activations",
     "conditional_spectrum",
+    "conditional_fisher",
     "feature_metric",
     "likelihoods",
     "mean_field",
