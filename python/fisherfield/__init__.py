@@ -13,7 +13,7 @@ from .fisher import Fisher
 from .network import Network
 from .statistics import FisherStatistics
 from .tangent import TangentKernel, ntk
-from .theory import InputStatistics, MeanField, QuadratureWarning, mean_field
+from .theory import InputStatistics, IsometryPoint, MeanField, QuadratureWarning, isometry_point, mean_field
 
 __all__ = [
     "MLP",
@@ -22,6 +22,7 @@ __all__ = [
     "Fisher",
     "FisherStatistics",
     "InputStatistics",
+    "IsometryPoint",
     "MeanField",
     "Network",
     "QuadratureWarning",
@@ -29,6 +30,7 @@ __all__ = [
     "TangentKernel",
     "activations",
     "feature_metric",
+    "isometry_point",
     "likelihoods",
     "mean_field",
     "ntk",
