@@ -28,6 +28,7 @@ FUNCTIONS = {
     "tanh": np.tanh,
     "sigmoid": lambda u: 1 / (1 + np.exp(-u)),
     "hard_tanh": branch(lambda u: abs(u) < 1, lambda u: u, lambda u: 0 * u + np.sign(np.real(u))),
+    "shifted_relu": branch(lambda u: u > -0.5, lambda u: u, lambda u: 0 * u - 0.5),
     "gelu": lambda u: u * (1 + special.erf(u / np.sqrt(2))) / 2,
     "silu": lambda u: u / (1 + np.exp(-u)),
     "softplus": lambda u: np.log(1 + np.exp(u)),
@@ -37,7 +38,15 @@ FUNCTIONS = {
     "cos": np.cos,
     "abs": branch(positive, lambda u: u, lambda u: -u),
 }
-KINKS = {"relu": [0], "leaky_relu": [0], "elu": [0], "selu": [0], "abs": [0], "hard_tanh": [-1, 1]}
+KINKS = {
+    "relu": [0],
+    "leaky_relu": [0],
+    "elu": [0],
+    "selu": [0],
+    "abs": [0],
+    "hard_tanh": [-1, 1],
+    "shifted_relu": [-0.5],
+}
 
 
 def derivative(function, u, step=1e-30):

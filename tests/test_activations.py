@@ -45,6 +45,7 @@ JETS = {
     "relu": lambda u: piecewise((0, 0, 0), (u, 1, 0), u),
     "leaky_relu": lambda u: piecewise((mp.mpf(0.01) * u, mp.mpf(0.01), 0), (u, 1, 0), u),
     "hard_tanh": lambda u: (max(min(u, mp.mpf(1)), mp.mpf(-1)), mp.mpf(abs(u) < 1), mp.mpf(0)),
+    "shifted_relu": lambda u: (max(u, mp.mpf(-0.5)), mp.mpf(u > -0.5), mp.mpf(0)),
     "abs": lambda u: (abs(u), mp.sign(u), mp.mpf(0)),
     "erf": lambda u: (mp.erf(u), *(f * mp.exp(-u * u) / mp.sqrt(mp.pi) for f in (2, -4 * u))),
     "tanh": lambda u: (mp.tanh(u), mp.sech(u) ** 2, -2 * mp.tanh(u) * mp.sech(u) ** 2),
@@ -174,6 +175,7 @@ LIMITS = {  # at -inf and at +inf: phi, phi', phi''
     "tanh": ((-1, 0, 0), (1, 0, 0)),
     "sigmoid": ((0, 0, 0), (1, 0, 0)),
     "hard_tanh": ((-1, 0, 0), (1, 0, 0)),
+    "shifted_relu": ((-0.5, 0, 0), (np.inf, 1, 0)),
     "gelu": ((0, 0, 0), (np.inf, 1, 0)),
     "silu": ((0, 0, 0), (np.inf, 1, 0)),
     "softplus": ((0, 0, 0), (np.inf, 1, 0)),
@@ -202,6 +204,8 @@ def test_derivatives_at_kinks_follow_the_stated_convention():
         assert phi.evaluate(0.0)[1] == pytest.approx(slope, rel=1e-15)
     assert activations.get("hard_tanh").kinks == (-1.0, 1.0)
     np.testing.assert_array_equal(activations.get("hard_tanh").evaluate([-1.0, 1.0])[1], [0, 0])
+    assert activations.get("shifted_relu").kinks == (-0.5,)
+    assert activations.get("shifted_relu").evaluate(-0.5)[1] == 0
 
 
 @pytest.mark.parametrize("name", activations.available())

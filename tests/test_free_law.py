@@ -133,8 +133,10 @@ def test_moments_of_the_layer_recursion(init):
     for shift, variance, nu in zip(shifts[1:], variances, slopes, strict=True):
         moments = product_by_partitions(cumulants_by_partitions(moments), nu.moments(8))
         if init == "gaussian":
-            moments = product_by_partitions(moments_by_partitions([1.0] * 8), moments) if False else (
-                product_by_partitions([1.0] * 8, moments)
+            moments = (
+                product_by_partitions(moments_by_partitions([1.0] * 8), moments)
+                if False
+                else (product_by_partitions([1.0] * 8, moments))
             )
         moments = shift_by_binomial([m * variance**n for n, m in enumerate(moments, 1)], shift)
     np.testing.assert_allclose(law.moments(8), moments, rtol=1e-11)

@@ -124,6 +124,10 @@ def closed_moments(name, q):
     if name == "cos":
         decay = math.exp(-2 * q)
         return (1 + decay) / 2, -math.expm1(-2 * q) / 2, -q * decay, (q - (q - 4 * q**2) * decay) / 2
+    if name == "shifted_relu":
+        inside, edge = (1 + erf(0.5 / (r * math.sqrt(2)))) / 2, math.exp(-1 / (8 * q)) / math.sqrt(2 * math.pi)
+        second = q * inside - 0.5 * r * edge  # E u^2 over u > -1/2
+        return second + (1 - inside) / 4, inside, second, second
     assert name == "hard_tanh"
     inside = erf(1 / (r * math.sqrt(2)))
     second = q * inside - 2 * r * math.exp(-1 / (2 * q)) / math.sqrt(2 * math.pi)  # E u^2 over |u| < 1
@@ -131,7 +135,7 @@ def closed_moments(name, q):
 
 
 @pytest.mark.parametrize("q", [0.01, 0.5, 1.0, 3.64, 30.0])
-@pytest.mark.parametrize("name", ["linear", "relu", "abs", "erf", "sin", "cos", "hard_tanh"])
+@pytest.mark.parametrize("name", ["linear", "relu", "abs", "erf", "sin", "cos", "hard_tanh", "shifted_relu"])
 def test_moments_against_closed_forms(name, q):
     m = theory.moments(name, q)
     square, first, mixed, weighted = closed_moments(name, q)
@@ -264,7 +268,7 @@ def test_pairs_of_smooth_functions_against_brute_force(name, cov):
     assert pair.first == pytest.approx(first, rel=1e-11, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", ["relu", "abs", "hard_tanh", "elu", "selu", "leaky_relu"])
+@pytest.mark.parametrize("name", ["relu", "abs", "hard_tanh", "shifted_relu", "elu", "selu", "leaky_relu"])
 def test_pairs_of_kinked_functions_against_nested_integrals(name):
     # E phi(u)phi(v): both integrals by a composite rule of many short panels
     phi = activations.get(name)

@@ -197,6 +197,7 @@ def test_the_split_by_M_changes_no_prediction():
         ("hard_tanh", 0.0, True),
         ("tanh", 0.1, False),
         ("relu", 0.0, False),
+        ("shifted_relu", 0.0, False),
         ("gelu", 0.0, False),
     ],
 )
@@ -260,7 +261,9 @@ def clustered(T, dimension, seed=0):
     return x * rng.uniform(0.5, 1.5, (T, 1))
 
 
-@pytest.mark.parametrize("activation", ["tanh", "erf", "relu", "hard_tanh", "gelu", "cos", "selu", "linear"])
+@pytest.mark.parametrize(
+    "activation", ["tanh", "erf", "relu", "hard_tanh", "shifted_relu", "gelu", "cos", "selu", "linear"]
+)
 def test_data_against_the_recursion_of_each_pair(activation):
     T, x = 40, clustered(40, 12)
     arch = ff.MLP((12, 30, 20, 40, 2), activation, weight_var=[2.0, 1.5, 1.2, 1.0], bias_var=[0.1, 0.2, 0.0, 0.3])

@@ -48,6 +48,8 @@ Jet<T> standard(ActivationKind kind, T u) {
     }
     case ActivationKind::hard_tanh:
       return {std::clamp(u, T(-1), T(1)), T(std::abs(u) < 1), T(0)};
+    case ActivationKind::shifted_relu:
+      return {std::max(u, T(-0.5)), T(u > T(-0.5)), T(0)};
     case ActivationKind::gelu: {
       const T p = std::erfc(-u * T(0.7071067811865476)) / 2;
       return {u * p, p + u * T(0.3989422804014327) * std::exp(-u * u / 2), T(0)};

@@ -14,26 +14,37 @@ from .fisher import Fisher
 from .network import Network
 from .statistics import FisherStatistics
 from .tangent import TangentKernel, ntk
-from .theory import ConditionalSpectrum, InputStatistics, MeanField, QuadratureWarning, conditional_spectrum, mean_field
+from .theory import (
+    ConditionalSpectrum,
+    InputStatistics,
+    IsometryPoint,
+    MeanField,
+    QuadratureWarning,
+    conditional_spectrum,
+    isometry_point,
+    mean_field,
+)
 
 __all__ = [
     "MLP",
     "Activation",
-    "ConditionalSpectrum",
     "ConditionalFisher",
+    "ConditionalSpectrum",
     "FeatureMetric",
     "Fisher",
     "FisherStatistics",
     "InputStatistics",
+    "IsometryPoint",
     "MeanField",
     "Network",
     "QuadratureWarning",
     "ResidualMLP",
     "TangentKernel",
     "activations",
-    "conditional_spectrum",
     "conditional_fisher",
+    "conditional_spectrum",
     "feature_metric",
+    "isometry_point",
     "likelihoods",
     "mean_field",
     "ntk",

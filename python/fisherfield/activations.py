@@ -41,10 +41,10 @@ class Activation:
 
     Made by :func:`get`, :func:`leaky_relu`, :func:`elu` or :func:`custom`; ``Activation(name)`` is
     ``get(name)``, and kinks and oddness of a built-in function are always its own. ``erf`` is the plain error
-    function and ``gelu`` the exact ``u Phi(u)``. Where a derivative does not exist the built-in functions
-    take 0 for ``relu``, ``abs`` and ``hard_tanh``, and the derivative from the left for ``leaky_relu``,
-    ``elu`` and ``selu``; second derivatives leave out the delta functions at the kinks. Infinite arguments
-    give the limits (NaN for ``sin`` and ``cos``), NaN gives NaN.
+    function, ``gelu`` the exact ``u Phi(u)`` and ``shifted_relu`` is ``max(u, -1/2)``. Where a derivative does
+    not exist the built-in functions take 0 for ``relu``, ``abs``, ``hard_tanh`` and ``shifted_relu``, and the
+    derivative from the left for ``leaky_relu``, ``elu`` and ``selu``; second derivatives leave out the delta
+    functions at the kinks. Infinite arguments give the limits (NaN for ``sin`` and ``cos``), NaN gives NaN.
 
     Attributes
     ----------

@@ -16,7 +16,7 @@ namespace fisherfield {
 
 using Index = std::ptrdiff_t;
 
-inline constexpr std::array<std::pair<const char*, ActivationKind>, 15> activation_names{{
+inline constexpr std::array<std::pair<const char*, ActivationKind>, 16> activation_names{{
     {"linear", ActivationKind::linear},
     {"relu", ActivationKind::relu},
     {"leaky_relu", ActivationKind::leaky_relu},
@@ -24,6 +24,7 @@ inline constexpr std::array<std::pair<const char*, ActivationKind>, 15> activati
     {"tanh", ActivationKind::tanh},
     {"sigmoid", ActivationKind::sigmoid},
     {"hard_tanh", ActivationKind::hard_tanh},
+    {"shifted_relu", ActivationKind::shifted_relu},
     {"gelu", ActivationKind::gelu},
     {"silu", ActivationKind::silu},
     {"softplus", ActivationKind::softplus},
@@ -45,6 +46,8 @@ inline std::vector<double> kinks(const Activation& phi) {
       return {0.0};
     case ActivationKind::hard_tanh:
       return {-1.0, 1.0};
+    case ActivationKind::shifted_relu:
+      return {-0.5};
     default:
       return {};
   }

@@ -1,7 +1,8 @@
 // Jets of the activation functions: value, first and second derivative at a point, for the host and for CUDA.
 //
 // Conventions where a derivative does not exist: relu, leaky_relu, elu and selu take the left derivative at 0, abs
-// takes 0 and hard_tanh takes 0 at -1 and 1. Second derivatives leave out the delta functions of the kinks.
+// takes 0, hard_tanh takes 0 at -1 and 1 and shifted_relu 0 at -1/2. Second derivatives leave out the delta functions
+// of the kinks.
 //
 // Errors stay within 6 units of the last place for values, 8 for first and 10 for second derivatives, tails included;
 // where the terms of a derivative of gelu or silu cancel, the unit is that of the larger term, and results below the
@@ -20,6 +21,7 @@ enum class ActivationKind : int {
   tanh,
   sigmoid,
   hard_tanh,
+  shifted_relu,
   gelu,
   silu,
   softplus,
@@ -77,6 +79,15 @@ struct HardTanh {
   FISHERFIELD_INLINE Jet<T> operator()(T u) const {
     const bool inside = math::abs(u) < 1;
     return {inside ? u : math::copysign(T(1), u), inside ? T(1) : T(0), T(0)};
+  }
+};
+
+// max(u, -1/2)
+struct ShiftedRelu {
+  template <class T>
+  FISHERFIELD_INLINE Jet<T> operator()(T u) const {
+    const bool above = u > T(-0.5);
+    return {above ? u : T(-0.5), above ? T(1) : T(0), T(0)};
   }
 };
 
@@ -196,6 +207,8 @@ auto dispatch(const Activation& phi, F&& f) {
       return f(jets::Sigmoid{});
     case ActivationKind::hard_tanh:
       return f(jets::HardTanh{});
+    case ActivationKind::shifted_relu:
+      return f(jets::ShiftedRelu{});
     case ActivationKind::gelu:
       return f(jets::Gelu{});
     case ActivationKind::silu:

@@ -35,6 +35,8 @@ inline std::unique_ptr<PairKernel> make_pair_kernel(const Nonlinearity& phi, std
         return closed(SineForm{true});
       case ActivationKind::hard_tanh:
         return closed(HardTanhForm{});
+      case ActivationKind::shifted_relu:
+        return closed(ShiftedReluForm{});
       default:
         break;
     }

@@ -141,39 +141,75 @@ struct SineForm {
   }
 };
 
-// hard_tanh: phi'' is a pair of delta functions at the kinks +-1, which leaves single integrals over the correlation
-// (Price's theorem). With rho = sin(end), x and y the distances of the kinks in standard deviations, and
-// e(x, y, t) = exp(-(x^2 - 2 x y sin t + y^2) / (2 cos^2 t)) up to a factor the normal density at two kinks,
+// Where phi'' is delta functions at kinks, Price's theorem leaves single integrals over the correlation rho = sin(end).
+// With kinks at distances x and y from the mean, in standard deviations, and on one side of it or on both,
 //
-//   E phi'phi' = E phi'(u) E phi'(v)     + (1/pi) int_0^end [e(x, y, t) - e(x, -y, t)] dt
-//   E phi phi  = rho sqrt(ac) E phi' E phi' + (sqrt(ac)/pi) int_0^end [e(x, y, t) - e(x, -y, t)] (rho - sin t) dt.
+//   like(t) = (x^2 - 2 x y sin t + y^2) / (2 cos^2 t),   unlike(t) = (x^2 + 2 x y sin t + y^2) / (2 cos^2 t),
 //
-// The integrand is smooth, but may fall off within |x - y| of t = pi/2: panels halve towards there.
-struct HardTanhForm {
-  Pair operator()(double, double b, double, double su, double sv) const {
-    const double scale = su * sv, rho = correlation(b, scale), size = std::abs(rho), end = std::asin(size);
-    double first = std::erf(std::sqrt(0.5) / su) * std::erf(std::sqrt(0.5) / sv), value = size * first;
+// the normal density at the two kinks is e^-like or e^-unlike up to a factor.
+struct KinkIntegrals {
+  double flat = 0, tilted = 0;  // (1/pi) int_0^end density dt, (1/pi) int_0^end density (rho - sin t) dt
+
+  // The integrand, density(like, unlike), is smooth, but may fall off within |x - y| of t = pi/2: panels halve towards
+  // there. rho in [0, 1].
+  template <class Density>
+  KinkIntegrals(double x, double y, double rho, const Density& density) {
+    const double end = std::asin(rho);
     if (end > 0)
       for (double low = 0, width = 0.25 * pi; low < end && width > 1e-17; low += width, width /= 2)
-        add_panel(1 / su, 1 / sv, size, low, std::min(low + width, end), value, first);
-    return {std::copysign(scale * value, rho), first};
+        add_panel(x, y, rho, low, std::min(low + width, end), density);
   }
 
  private:
-  static void add_panel(double x, double y, double rho, double low, double high, double& value, double& first) {
+  template <class Density>
+  void add_panel(double x, double y, double rho, double low, double high, const Density& density) {
     static const Quadrature legendre = gauss_legendre(16);
     const double half = 0.5 * (high - low), apart = 0.5 * (x - y) * (x - y), together = x * y;
-    double sine[16], density[16];
+    double sine[16], weight[16];
     for (int i = 0; i < 16; ++i) {
       const double t = low + half * (1 + legendre.nodes[i]), s = math::sin(t), c = math::cos(t), over = 1 / (c * c);
       const double like = apart * over + together / (1 + s), unlike = (apart + together * (1 + s)) * over;
       sine[i] = s;
-      density[i] = half / pi * legendre.weights[i] * (math::exp_neg(like) - math::exp_neg(unlike));
+      weight[i] = half / pi * legendre.weights[i] * density(like, unlike);
     }
     for (int i = 0; i < 16; ++i) {
-      first += density[i];
-      value += density[i] * (rho - sine[i]);
+      flat += weight[i];
+      tilted += weight[i] * (rho - sine[i]);
     }
+  }
+};
+
+// hard_tanh, kinks at -1 and 1: with I the integral of e^-like - e^-unlike and I' the tilted one,
+//
+//   E phi'phi' = E phi' E phi' + I,   E phi phi = sqrt(ac) (rho E phi' E phi' + I').
+struct HardTanhForm {
+  Pair operator()(double, double b, double, double su, double sv) const {
+    const double scale = su * sv, rho = correlation(b, scale), size = std::abs(rho);
+    const double apart = std::erf(std::sqrt(0.5) / su) * std::erf(std::sqrt(0.5) / sv);
+    const KinkIntegrals add(1 / su, 1 / sv, size,
+                            [](double like, double unlike) { return math::exp_neg(like) - math::exp_neg(unlike); });
+    return {std::copysign(scale * (size * apart + add.tilted), rho), apart + add.flat};
+  }
+};
+
+// shifted_relu, a kink at -1/2: with I the integral of e^-like / 2, or of -e^-unlike / 2 up to |rho| for negative rho,
+// and I' the tilted one, whose sign stays,
+//
+//   E phi'phi' = E phi' E phi' + I,   E phi phi = E phi E phi + sqrt(ac) (rho E phi' E phi' + I').
+struct ShiftedReluForm {
+  Pair operator()(double, double b, double, double su, double sv) const {
+    const double scale = su * sv, rho = correlation(b, scale);
+    const double apart = above(su) * above(sv);
+    const KinkIntegrals add(0.5 / su, 0.5 / sv, std::abs(rho),
+                            [rho](double like, double unlike) { return 0.5 * math::exp_neg(rho < 0 ? unlike : like); });
+    return {mean(su) * mean(sv) + scale * (rho * apart + add.tilted), apart + std::copysign(add.flat, rho)};
+  }
+
+ private:
+  // P(u > -1/2) and E phi(u) for u ~ N(0, s^2).
+  static double above(double s) { return 0.5 * std::erfc(-std::sqrt(0.125) / s); }
+  static double mean(double s) {
+    return s * std::exp(-0.125 / (s * s)) / std::sqrt(2 * pi) - 0.25 * std::erfc(std::sqrt(0.125) / s);
   }
 };
 

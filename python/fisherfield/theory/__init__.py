@@ -5,10 +5,12 @@ from .conditional import ConditionalSpectrum, conditional_spectrum, layered_law
 from .free_law import Atoms, ConvergenceWarning, DiscreteLaw, FreeLaw, Transform
 from .gaussian import Moments, PairMoments, QuadratureWarning, gauss_hermite, moments, pair_moments
 from .inputs import InputStatistics, OrderParameters
+from .isometry import IsometryPoint, TwoHiddenLayers, isometry_point, top_atom
 from .metric import LayerSum, PredictedMetric
 from .outputs import Betas
 from .prediction import MeanField, WideOutputBounds, mean_field
 from .series import free_cumulants, free_moments
+from .single_layer import SingleHiddenLayer
 from .slopes import slope_law
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "DiscreteLaw",
     "FreeLaw",
     "InputStatistics",
+    "IsometryPoint",
     "LayerSum",
     "MeanField",
     "Moments",
@@ -27,15 +30,19 @@ __all__ = [
     "PairMoments",
     "PredictedMetric",
     "QuadratureWarning",
+    "SingleHiddenLayer",
     "Transform",
+    "TwoHiddenLayers",
     "WideOutputBounds",
     "conditional_spectrum",
     "free_cumulants",
     "free_moments",
     "gauss_hermite",
+    "isometry_point",
     "layered_law",
     "mean_field",
     "moments",
     "pair_moments",
     "slope_law",
+    "top_atom",
 ]

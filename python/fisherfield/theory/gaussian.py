@@ -6,6 +6,7 @@ import functools
 import math
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import numpy.typing as npt
 
 from fisherfield import activations
 from fisherfield._native import kernels
-from fisherfield._validate import non_negative, number, positive_int
+from fisherfield._validate import FloatArray, non_negative, number, positive_int
+from fisherfield.activations import Activation
 
 __all__ = ["Moments", "PairMoments", "QuadratureWarning", "gauss_hermite", "moments", "pair_moments"]
 
@@ -93,7 +95,7 @@ class PairMoments:
 
     ``value`` is :math:`E\phi(u)\phi(v)`, ``first`` is :math:`E\phi'(u)\phi'(v)`, ``error`` is the estimated
     relative error of the integrals, ``points`` their number of points; both are 0 for closed forms, and for
-    hard_tanh, whose fixed quadrature is accurate to rounding without an estimate.
+    hard_tanh and shifted_relu, whose fixed quadrature is accurate to rounding without an estimate.
     """
 
     value: float
@@ -135,17 +137,30 @@ def moments(activation: Any, q: float, *, tol: float = DEFAULT_TOL) -> Moments:
     0.6206008591
     """
     phi = activations.get(activation)
-    result = Moments(*kernels.moments(phi, non_negative(q, "q"), check_tol(tol)))
+    result = quiet_moments(phi, non_negative(q, "q"), tol=check_tol(tol))
     warn_unconverged(result.error, result.points, tol, f"moments of {phi.name} at q = {q:g}")
     return result
+
+
+def quiet_moments(phi: Activation, q: float, *, tol: float = DEFAULT_TOL) -> Moments:
+    """Return the moments without a warning, for callers that judge the error themselves."""
+    return Moments(*kernels.moments(phi, q, tol))
+
+
+def deviation_moments(deviation: Callable[[FloatArray], FloatArray], kinks: tuple[float, ...], q: float) -> Moments:
+    """Return moments of a function of u ~ N(0, q), smooth between its kinks, whose derivative is of no interest.
+
+    Its ``square`` keeps the digits that a difference of moments loses.
+    """
+    return quiet_moments(Activation("deviation", kinks=kinks, functions=(deviation, np.zeros_like, np.zeros_like)), q)
 
 
 def pair_moments(activation: Any, a: float, b: float, c: float, *, tol: float = DEFAULT_TOL) -> PairMoments:
     r"""Return :math:`E\phi(u)\phi(v)` and :math:`E\phi'(u)\phi'(v)` for Var u = a, Cov(u, v) = b, Var v = c.
 
-    Closed forms for linear, relu, leaky_relu, abs, erf, sin and cos; for hard_tanh a fixed quadrature of the
-    single integral that Price's theorem leaves; otherwise Mehler's series in the correlation, and the double
-    integral where the series is slow (next to correlation +-1).
+    Closed forms for linear, relu, leaky_relu, abs, erf, sin and cos; for hard_tanh and shifted_relu a fixed
+    quadrature of the single integral that Price's theorem leaves; otherwise Mehler's series in the correlation, and
+    the double integral where the series is slow (next to correlation +-1).
 
     Parameters
     ----------
