@@ -196,7 +196,8 @@ def test_quantiles_invert_the_distribution_function():
     law = isometric(10, 0.97)
     levels = np.concatenate([[0.0, 0.01, 1.0], law.cdf(law.support).ravel(), np.linspace(0.03, 0.28, 101)])
     x = law.quantile(levels)
-    assert law.quantile(0.0) == law.minimum and law.quantile(1.0) == law.maximum == law.atoms.positions[-1]
+    assert law.quantile(0.0) == law.minimum
+    assert law.quantile(1.0) == law.maximum == law.atoms.positions[-1]
     assert np.all(np.diff(law.quantile(np.linspace(0, 1, 300))) >= 0)
     assert np.all(law.cdf(x) >= levels - 1e-12)
     assert np.all(law.cdf(x - 1e-9) <= levels + 1e-6)
@@ -253,7 +254,8 @@ def test_atoms_and_density_of_depth_100_add_to_one(eps):
     law = isometric(100, 1 / (1 + eps / 100), 0.1)
     x, w = law.nodes(2000)
     found = law.transform(x)
-    assert found.converged.all() and found.residual.max() < 1e-10
+    assert found.converged.all()
+    assert found.residual.max() < 1e-10
     assert abs(w @ law.density(x) + law.atoms.total - 1) < 1e-6
     assert abs((w @ (x * law.density(x)) + law.atoms.masses @ law.atoms.positions) / law.mean - 1) < 1e-6
     assert len(x) < 2100
@@ -279,10 +281,12 @@ def test_point_masses():
     assert theory.layered_law([1.0, 2.0, 3.0], 2.0, [full, none]) == point(3.0)
     assert theory.layered_law([5.0], 1.0, []) == point(5.0)
     assert theory.layered_law([0.0, 0.0, 2.0], 1.0, [full, projection(0.5)]) == point(2.0)
-    assert law.mean == law.maximum == law.minimum == 11.0 and law.variance == 0.0
+    assert law.mean == law.maximum == law.minimum == 11.0
+    assert law.variance == 0.0
     assert law.cdf([10.9, 11.0, 12.0]).tolist() == [0.0, 1.0, 1.0]
     assert law.quantile([0.0, 0.5, 1.0]).tolist() == [11.0] * 3
-    assert law.support.shape == (0, 2) and len(law.nodes(10)[0]) == 0
+    assert law.support.shape == (0, 2)
+    assert len(law.nodes(10)[0]) == 0
     assert law.density([10.0, 11.5]).tolist() == [0.0, 0.0]
     assert law.moments(3).tolist() == [11.0, 121.0, 1331.0]
     assert law.free_cumulants(3).tolist() == [11.0, 0.0, 0.0]
@@ -293,7 +297,8 @@ def test_two_atoms_have_no_continuous_part():
     law = isometric(2, 0.75)
     assert law.support.shape == (0, 2)
     assert law.quantile([0.1, 0.25, 0.2500001, 0.9]).tolist() == [1.0, 1.0, *[1 + 1 / 0.75] * 2]
-    assert law.cdf(1.0) == pytest.approx(0.25, abs=1e-12) and law.cdf(2.0) == pytest.approx(0.25, abs=1e-12)
+    assert law.cdf(1.0) == pytest.approx(0.25, abs=1e-12)
+    assert law.cdf(2.0) == pytest.approx(0.25, abs=1e-12)
 
 
 def test_at_an_atom_the_transform_says_so():
@@ -312,7 +317,7 @@ def test_lower_half_plane_is_the_mirror_image():
 
 def test_scale_does_not_matter():
     law, tiny = isometric(6, 0.9), isometric(6, 0.9, 1e-60)
-    u = np.linspace(0, 1, 21)
+    u = np.linspace(0.0031, 0.9973, 21)  # off the masses at which gaps lie
     np.testing.assert_allclose(tiny.quantile(u), 1e-60 * law.quantile(u), rtol=1e-9)
     assert (3.0 * law).maximum == pytest.approx(3 * law.maximum, rel=1e-14)
 
@@ -333,7 +338,9 @@ def test_pickle_and_equality():
     law = isometric(4, 0.9)
     law.support  # noqa: B018  (fills the caches)
     copy = pickle.loads(pickle.dumps(law))
-    assert copy == law and hash(copy) == hash(law) and copy.cdf(1.5) == law.cdf(1.5)
+    assert copy == law
+    assert hash(copy) == hash(law)
+    assert copy.cdf(1.5) == law.cdf(1.5)
     assert law != isometric(4, 0.91)
 
 
@@ -386,7 +393,7 @@ discrete = st.one_of(
     trace.map(projection),
     st.lists(st.floats(0.01, 2.0), min_size=1, max_size=4).map(DiscreteLaw),
 )
-layer = st.tuples(st.floats(0.0, 2.0), st.floats(0.1, 3.0), discrete)
+layer = st.tuples(st.floats(0.05, 2.0), st.floats(0.1, 3.0), discrete)
 
 
 @settings(max_examples=40, deadline=None)
@@ -399,14 +406,18 @@ def test_every_law_is_a_law(layers, init):
         x = np.linspace(-0.1, 1.1, 60) * law.maximum
         cdf = law.cdf(x)
         density = law.density(x)
-    assert (density >= 0).all() and np.all(np.diff(cdf) >= -1e-9)
-    assert cdf[0] == 0 and cdf[-1] == pytest.approx(1.0, abs=1e-9)
+    assert (density >= 0).all()
+    assert np.all(np.diff(cdf) >= -1e-9)
+    assert cdf[0] == 0
+    assert cdf[-1] == pytest.approx(1.0, abs=1e-9)
     assert 0 <= law.atoms.total <= 1 + 1e-12
-    assert law.minimum <= law.mean * (1 + 1e-12) and law.mean <= law.maximum * (1 + 1e-12)
+    assert law.minimum <= law.mean * (1 + 1e-12)
+    assert law.mean <= law.maximum * (1 + 1e-12)
     bands = law.support
-    assert (bands[:, 0] <= bands[:, 1]).all() and (bands[1:, 0] >= bands[:-1, 1]).all()
+    assert (bands[:, 0] <= bands[:, 1]).all()
+    assert (bands[1:, 0] >= bands[:-1, 1]).all()
     continuous = np.diff(law.cdf(bands) - law.atoms.below(bands), axis=1).sum() if len(bands) else 0.0
-    assert abs(continuous + law.atoms.total - 1) < 1e-6
+    assert abs(continuous + law.atoms.total - 1) < 1e-4  # what lies within 1e-10 of an atom counts as below it
 
 
 # --- the law of the slopes -------------------------------------------------------------------------------------
@@ -424,10 +435,13 @@ def test_slope_law_of_straight_pieces():
 
     p = erf(1 / math.sqrt(2 * 0.3))
     law = theory.slope_law("hard_tanh", 0.3)
-    assert law.values == (0.0, 1.0) and law.weights[1] == pytest.approx(p, rel=1e-14)
+    assert law.values == (0.0, 1.0)
+    assert law.weights[1] == pytest.approx(p, rel=1e-14)
     assert theory.slope_law("relu", 5.0).weights == pytest.approx((0.5, 0.5), rel=1e-15)
     custom = ff.activations.custom(lambda u: np.clip(u, -1, 1), kinks=[-1, 1])
-    assert len(theory.slope_law(custom, 0.3).values) == 3
+    numerical = theory.slope_law(custom, 0.3)
+    assert numerical.values[-1] == pytest.approx(1.0, rel=1e-11)
+    assert numerical.weights[-1] == pytest.approx(p, rel=1e-14)
     assert theory.slope_law("tanh", 0.0) == DiscreteLaw([1.0])
 
 
@@ -439,31 +453,26 @@ def test_slope_law_warns_where_it_does_not_settle():
 # --- networks --------------------------------------------------------------------------------------------------
 
 
-def dual(net, x):
-    """H_L times the width, weights and biases (FORMULAS 3.1)."""
-    h, K = x, None
-    for l, (W, b) in enumerate(zip(net.weights, net.biases, strict=True)):
-        shift = h @ h + 1
-        K = shift * np.eye(len(W)) if K is None else shift * np.eye(len(W)) + (W * slope) @ K @ (W * slope).T
-        if l < net.depth - 1:
-            h, slope = net.activations[l].evaluate(W @ h + b)
-    return K
+LEVELS = np.array([0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99])
+
+
+def sphere(seed, dimension, qhat0=1.0):
+    x = np.random.default_rng(seed).standard_normal(dimension)
+    return x * math.sqrt(dimension * qhat0) / np.linalg.norm(x)
 
 
 @pytest.mark.slow
 def test_quantiles_of_a_gaussian_tanh_network():
-    """Depth 10, M = 1000, three networks: within 2 %."""
+    """Depth 10, M = 1000: within 2 % and the standard error of the mean over networks, which fluctuate by 8 %."""
     arch = ff.MLP((1000,) * 11, "tanh", weight_var=2.0, bias_var=0.1)
-    rng = np.random.default_rng(0)
-    spectra = []
-    for seed in range(3):
-        x = rng.standard_normal(1000)
-        spectra.append(np.linalg.eigvalsh(dual(arch.sample(seed), x * math.sqrt(1000) / np.linalg.norm(x))))
-    predicted = ff.conditional_spectrum(arch)
-    levels = np.array([0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99])
-    measured = np.mean([np.quantile(eigenvalues, levels) for eigenvalues in spectra], axis=0)
-    np.testing.assert_allclose(predicted.law.quantile(levels), measured, rtol=0.02)
-    np.testing.assert_allclose(predicted.mean, np.mean(spectra), rtol=0.01)
+    measured = [
+        np.quantile(ff.conditional_fisher(arch.sample(seed), sphere(seed, 1000)).eigenvalues(), LEVELS)
+        for seed in range(16)
+    ]
+    predicted = ff.conditional_spectrum(arch).law.quantile(LEVELS)
+    mean = np.mean(measured, axis=0)
+    error = np.std(measured, axis=0, ddof=1) / 4
+    assert (np.abs(predicted - mean) < 0.02 * mean + error).all()
 
 
 @pytest.mark.parametrize(
@@ -474,17 +483,30 @@ def test_quantiles_of_a_gaussian_tanh_network():
         ("hard_tanh", "orthogonal", (400,) * 5),
     ],
 )
-def test_conditional_spectrum_of_networks(activation, init, widths):
+def test_the_law_of_one_network(activation, init, widths):
+    """With the network's own norms and slopes: what is left is that D and W are taken to be free."""
     arch = ff.MLP(widths, activation, weight_var=1.5, bias_var=0.1, init=init)
-    x = np.random.default_rng(1).standard_normal(widths[0])
-    x *= math.sqrt(widths[0]) / np.linalg.norm(x)
-    spectra = np.concatenate([np.linalg.eigvalsh(dual(arch.sample(seed), x)) for seed in range(4)])
-    spectrum = ff.conditional_spectrum(arch)
-    levels = np.linspace(0.05, 0.95, 19)
-    np.testing.assert_allclose(spectrum.law.quantile(levels), np.quantile(spectra, levels), rtol=0.06)
-    np.testing.assert_allclose(spectrum.mean, spectra.mean(), rtol=0.02)
-    assert spectrum.critical_learning_rate() == 2 / spectrum.maximum
-    assert spectrum.critical_learning_rate(0.5) == pytest.approx(3 / spectrum.maximum)
+    for seed in range(2):
+        found = ff.conditional_fisher(arch.sample(seed), sphere(seed, widths[0]))
+        law = theory.layered_law(
+            found.squared_norms,
+            1.5,
+            [DiscreteLaw(slopes**2) for slopes in found.slopes],
+            ratios=[b / a for a, b in itertools.pairwise(widths[1:])],
+            init=init,
+        )
+        eigenvalues = np.sort(found.eigenvalues())
+        atoms = law.atoms.positions
+        counts = [np.sum(np.abs(eigenvalues / atom - 1) < 1e-9) for atom in atoms]
+        np.testing.assert_allclose(counts, widths[-1] * law.atoms.masses, atol=1e-9)
+        away = np.all(np.abs(eigenvalues[:, None] / atoms - 1) > 1e-9, axis=1)
+        levels = (np.arange(widths[-1]) + 0.5) / widths[-1]
+        assert np.abs(law.cdf(eigenvalues) - levels)[away].max() < 0.01
+        assert law.mean == pytest.approx(found.mean, rel=0.02)
+        predicted = ff.conditional_spectrum(arch)
+        assert predicted.mean == pytest.approx(found.mean, rel=0.1)
+        assert predicted.critical_learning_rate() == 2 / predicted.maximum
+        assert predicted.critical_learning_rate(0.5) == pytest.approx(3 / predicted.maximum)
 
 
 def test_depth_one_and_no_biases():

@@ -111,25 +111,26 @@ struct Solution {
 class Subordination {
  public:
   Subordination(double point, std::vector<Operation> operations) : point_(point), operations_(std::move(operations)) {
-    bound_ = point;
+    double slope = 1;  // of z by t, far above the spectrum
+    bound_ = far_ = point;
     for (const Operation& o : operations_) {
       switch (o.step) {
         case Step::shift:
           bound_ += o.value;
           break;
         case Step::scale:
-          bound_ *= o.value;
+          bound_ *= o.value, slope *= o.value;
           break;
         case Step::product:
-          ++products_;
-          bound_ *= o.law.largest();
+          ++products_, bound_ *= o.law.largest(), slope *= o.law.moment(1);
           break;
         case Step::wishart:
-          bound_ *= (1 + std::sqrt(o.value)) * (1 + std::sqrt(o.value));
+          bound_ *= (1 + std::sqrt(o.value)) * (1 + std::sqrt(o.value)), slope *= o.value;
           break;
         case Step::resize:
           break;
       }
+      far_ = std::max(far_, bound_ / slope);
     }
   }
 
@@ -168,7 +169,7 @@ class Subordination {
   // Relative to the bound: where the walk ends above the axis, and above which all points must lie in the upper half
   // plane; below, rounding decides about their sign, and small changes vouch for the solution.
   static constexpr double kLowest = 1e-14, kCertified = 1e-9;
-  static constexpr double kStart = 8, kSmallestStep = 0.98, kQuadratic = 1e-7;
+  static constexpr double kStart = 8, kSmallestStep = 0.98, kQuadratic = 1e-5;
   static constexpr int kIterations = 8, kIterationsOnAxis = 60;
 
   // A place on the way down, with derivatives by t.
@@ -225,7 +226,8 @@ class Subordination {
           break;
         }
         case Step::wishart:
-          upper = upper && ((m + 1) * (m + o.value) / m).im > 0;
+          // The inner point is (1 + m)(a + m) / m, at which a / m is the other branch of the transform.
+          upper = upper && m.re * m.re + m.im * m.im < o.value && ((m + 1) * (m + o.value) / m).im > 0;
           dz = dz * (m + o.value) + z * dm;
           z = z * (m + o.value);
           upper = upper && z.im > 0;
@@ -247,7 +249,7 @@ class Subordination {
   // Far above the spectrum, where the map is close to linear.
   Walk start() const {
     Walk walk;
-    walk.t = {0, kStart * bound_};
+    walk.t = {0, kStart * far_};
     walk.inner.resize(products_);
     walk.dinner.resize(products_);
     guess_inner(walk);
@@ -297,7 +299,8 @@ class Subordination {
       if (!finite(walk.t)) return false;
       const double settled = walk.inner_error;
       evaluate(walk);
-      if (i > 0 && magnitude(dt) < kQuadratic * magnitude(walk.t) && settled < kQuadratic) {
+      const double residual = magnitude(walk.z - target) / (magnitude(target) + kQuadratic * bound_);
+      if (i > 0 && magnitude(dt) < kQuadratic * magnitude(walk.t) && settled < kQuadratic && residual < kQuadratic) {
         walk.z = target;
         return finite(walk.m);
       }
@@ -389,6 +392,7 @@ class Subordination {
   static Complex log_below(Complex a) { return {std::log(magnitude(a)), -std::atan2(std::abs(a.im), a.re)}; }
 
   double point_, bound_;
+  double far_;  // |t| beyond which z is outside of the spectrum after every operation
   std::vector<Operation> operations_;
   std::size_t products_ = 0;
 };

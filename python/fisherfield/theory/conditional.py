@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
+from fisherfield._native import kernels
 from fisherfield._validate import as_sequence, choice, non_negative
 from fisherfield.architecture import MLP
 from fisherfield.statistics import critical_learning_rate
 
 from .free_law import Atoms, DiscreteLaw, FreeLaw
-from .inputs import InputStatistics, OrderParameters
-from .prediction import mean_field
+from .gaussian import DEFAULT_TOL, warn_unconverged
 from .slopes import slope_law
 
 __all__ = ["ConditionalSpectrum", "conditional_spectrum", "layered_law"]
@@ -29,8 +29,9 @@ class ConditionalSpectrum:
     Attributes
     ----------
     architecture : MLP
-    order_parameters : OrderParameters
-        Of one input.
+    q, qhat : tuple of L floats
+        Variance of the pre-activations of layers 1, ..., L, and mean square of the activations of layers 0, ..., L - 1
+        (Karakida, Akaho, Amari 2019, Eq. 9).
     slopes : tuple of DiscreteLaw
         Law of :math:`\phi'(u^l)^2` for each hidden layer.
     law : FreeLaw
@@ -38,7 +39,8 @@ class ConditionalSpectrum:
     """
 
     architecture: MLP
-    order_parameters: OrderParameters
+    q: tuple[float, ...]
+    qhat: tuple[float, ...]
     slopes: tuple[DiscreteLaw, ...]
     law: FreeLaw
 
@@ -114,17 +116,17 @@ def conditional_spectrum(architecture: MLP, qhat0: float = 1.0) -> ConditionalSp
         raise TypeError(f"architecture: expected an MLP, got {type(architecture).__name__}")
     if architecture.residual:
         raise ValueError("architecture: expected a network without skips, got a ResidualMLP: its layers are not free")
-    order = mean_field(architecture, InputStatistics(1, non_negative(qhat0, "qhat0", strict=True))).order_parameters
+    q, qhat = _order_parameters(architecture, non_negative(qhat0, "qhat0", strict=True))
     widths, bias = architecture.widths, float(architecture.has_biases)
-    slopes = tuple(slope_law(phi, q) for phi, q in zip(architecture.activations, order.q[:-1].tolist(), strict=True))
+    slopes = tuple(slope_law(phi, variance) for phi, variance in zip(architecture.activations, q[:-1], strict=True))
     law = layered_law(
-        [width * qhat + bias for width, qhat in zip(widths[:-1], order.qhat.tolist(), strict=True)],
+        [width * square + bias for width, square in zip(widths[:-1], qhat, strict=True)],
         architecture.weight_vars[1:],
         slopes,
         ratios=[after / before for before, after in pairwise(widths[1:])],
         init=architecture.init,
     )
-    return ConditionalSpectrum(architecture, order, slopes, law)
+    return ConditionalSpectrum(architecture, q, qhat, slopes, law)
 
 
 def layered_law(
@@ -178,6 +180,20 @@ def layered_law(
     for shift, variance, ratio, factor in zip(c[1:], variances, dimensions, factors, strict=True):
         law = _through_weights(law.times(factor), ratio, init) * variance + shift
     return law
+
+
+def _order_parameters(architecture: MLP, qhat0: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    recursion = kernels.DepthRecursion(
+        list(architecture.activations),
+        architecture.weight_vars,
+        architecture.bias_vars,
+        architecture.skips,
+        [qhat0],
+        DEFAULT_TOL,
+    )
+    q, qhat, _ = recursion.single
+    warn_unconverged(*recursion.accuracy, DEFAULT_TOL, "order parameters")
+    return tuple(q[:, 0].tolist()), tuple(qhat[:, 0].tolist())
 
 
 def _through_weights(law: FreeLaw, ratio: float, init: str) -> FreeLaw:

@@ -32,8 +32,8 @@ ComplexArray = npt.NDArray[np.complex128]
 _Operation = tuple[str, float, "DiscreteLaw | None"]
 
 _MASS_TOL = 1e-13  # masses are sums and differences of masses
-_BULK_TOL = 1e-9  # mass of a band that is looked for; rounding stays below
-_NEAR_ATOM = 1e-12  # distance from an atom, over the bound, at which its neighbourhood is evaluated
+_BULK_TOL = 1e-11  # mass of a band that is looked for; rounding stays below
+_NEAR_ATOM = 1e-10  # distance from an atom, over the bound, at which its neighbourhood is evaluated
 _CHUNK = 64  # points of a task
 
 
@@ -384,11 +384,15 @@ class FreeLaw:
                 stieltjes[:], potential[:] = 1 / distance, np.log(distance)
             rows[:] = np.stack([z.imag, np.zeros(len(z)), np.ones(len(z)), distance != 0], axis=1)
             return
-        solve = self._kernel.solve
-        chunks = range(0, len(z), _CHUNK)
+        scaled, solve = z / self._unit, self._kernel.solve
         _executor.run(
-            lambda begin: solve(z, stieltjes, potential, rows, begin, min(begin + _CHUNK, len(z))), chunks, executor
+            lambda begin: solve(scaled, stieltjes, potential, rows, begin, min(begin + _CHUNK, len(z))),
+            range(0, len(z), _CHUNK),
+            executor,
         )
+        stieltjes /= self._unit
+        potential += math.log(self._unit)
+        rows[:, 0] *= self._unit
 
     def stieltjes(self, z: npt.ArrayLike) -> ComplexArray:
         r"""Return :math:`G(z) = \int d\mu(x) / (z - x)`, NaN (with a warning) where the iteration fails."""
@@ -427,7 +431,10 @@ class FreeLaw:
         return density
 
     def cdf(self, x: npt.ArrayLike) -> Array:
-        """Return the mass at or below each x, atoms included; from the log potential, not by an integral."""
+        """Return the mass at or below each x, atoms included; from the log potential, not by an integral.
+
+        What a band has within 1e-10 of the spectrum's scale above an atom counts as below the atom.
+        """
         points = _as_reals(x)
         flat = points.ravel()
         out = (flat >= 0).astype(np.float64)
@@ -447,7 +454,7 @@ class FreeLaw:
 
     @cached_property
     def support(self) -> Array:
-        """Bands of the continuous part, ascending, shape (n, 2); bands of a mass below 1e-9 are not looked for.
+        """Bands of the continuous part, ascending, shape (n, 2); bands of a mass below 1e-11 are not looked for.
 
         An atom is not part of it, unless a band covers or touches it.
         """
@@ -470,8 +477,8 @@ class FreeLaw:
 
         :math:`\sum_i w_i \rho(x_i) g(x_i) \approx \int \rho g\, dx` for a smooth g: in each band [a, b] the midpoints
         of t in :math:`x = (a + b)/2 - (b - a)/2 \cos t`. A density that behaves like a root at an edge, or like one
-        over a root, is smooth in t. Bands get points by their mass, at least eight each. Where mass gathers within a tiny
-        part of a band, as at the lower end with saturating activations, the rule misses some of it; ``cdf`` does not.
+        over a root, is smooth in t. Bands get points by their mass, at least eight each. Where mass gathers within a
+        tiny part of a band, as at the lower end with saturating activations, the rule misses some; ``cdf`` does not.
 
         Returns
         -------
@@ -492,16 +499,23 @@ class FreeLaw:
 
     # --- private ------------------------------------------------------------------------------------------
 
+    @property
+    def _unit(self) -> float:
+        """Power of two near the point: in this unit the kernel works."""
+        return 2.0 ** math.frexp(self.point)[1]
+
     @cached_property
     def _kernel(self) -> Any:
-        return kernels.Subordination(
-            self.point, [(name, value, *(law.nonzero if law else ((), ()))) for name, value, law in self.operations]
-        )
+        operations = [
+            (name, value / self._unit if name == "shift" else value, *(law.nonzero if law else ((), ())))
+            for name, value, law in self.operations
+        ]
+        return kernels.Subordination(self.point / self._unit, operations)
 
     @cached_property
     def _bound(self) -> float:
         """No eigenvalue is larger."""
-        return float(self._kernel.bound) if self.operations else self.point
+        return float(self._kernel.bound) * self._unit if self.operations else self.point
 
     def _mass_at(self, x: float) -> float:
         atoms = self.atoms
@@ -665,7 +679,8 @@ class _Bands:
                 bands[-1][1] = high
             else:
                 bands.append([low, high])
-        return np.maximum(np.array(bands).reshape(-1, 2), 0.0)
+        found: Array = np.maximum(np.array(bands).reshape(-1, 2), 0.0)
+        return found
 
 
 def _atoms_of_product(atoms: dict[float, float], ratio: float, law: DiscreteLaw | None) -> dict[float, float]:
