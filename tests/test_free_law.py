@@ -167,7 +167,7 @@ def test_marchenko_pastur(ratio):
     assert abs(weights @ marchenko_pastur(nodes, ratio) - min(ratio, 1.0)) < 1e-12
     below = [weights[nodes <= cut] @ marchenko_pastur(nodes[nodes <= cut], ratio) for cut in x[::10]]
     np.testing.assert_allclose(law.cdf(x[::10]), np.add(below, max(0.0, 1 - ratio)), atol=5e-3)
-    assert len(law.atoms) == (ratio < 1)
+    assert len(law.atoms.positions) == (ratio < 1)
 
 
 def test_the_distribution_function_is_the_integral_of_the_density():
@@ -269,6 +269,36 @@ def test_top_atom_of_depth_200():
     np.testing.assert_allclose(law.atoms.masses[-1], 1 - 199 * (1 - p), atol=1e-12)
     np.testing.assert_allclose(law.mean, 200.0, rtol=1e-10)
     np.testing.assert_allclose(law.variance, (s - 1) * sum(l**2 for l in range(200)), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("p1", "p2"), [(0.8, 0.65), (0.3, 0.9), (0.99, 0.995), (0.2, 0.4)])
+def test_two_hidden_layers_in_closed_form(p1, p2):
+    exact = theory.TwoHiddenLayers(p1, p2, (1.0, 0.7, 0.5), 1.3)
+    law = theory.layered_law([1.0, 0.7, 0.5], 1.3, [projection(p1), projection(p2)])
+    np.testing.assert_allclose(law.support, [exact.support], rtol=1e-11)
+    np.testing.assert_allclose(law.atoms, exact.atoms, rtol=1e-13)
+    x = np.linspace(*exact.support, 200)[1:-1]
+    np.testing.assert_allclose(law.density(x), exact.density(x), rtol=1e-8)
+    np.testing.assert_allclose(law.cdf(x), exact.cdf(x), atol=1e-12)
+
+
+@pytest.mark.slow
+def test_twenty_draws_of_two_hidden_layers():
+    """M = 1000: Kolmogorov distance of the pooled eigenvalues, atoms (equal up to rounding) included."""
+    rng, n, p1, p2 = np.random.default_rng(3), 1000, 0.8, 0.65
+    law = theory.layered_law([1.0, 0.7, 0.5], 1.3, [projection(p1), projection(p2)])
+    pooled = []
+    for _ in range(20):
+        Q = haar(rng, n, n)  # W_3 is a rotation of the answer
+        H = 0.7 * np.eye(n) + 1.3 * Q[:, : round(p1 * n)] @ Q[:, : round(p1 * n)].T
+        kept = round(p2 * n)
+        pooled += [0.5 + 1.3 * np.linalg.eigvalsh(H[:kept, :kept]), np.full(n - kept, 0.5)]
+    values = np.sort(np.concatenate(pooled))
+    x = np.linspace(0.4, 3.5, 3001)
+    measured = np.searchsorted(values, x + 1e-9) / len(values)
+    distance = np.abs(law.cdf(x) - measured).max()
+    assert distance < 0.01
+    assert distance < 2e-3  # what it is
 
 
 # --- degenerate laws -------------------------------------------------------------------------------------------
@@ -466,12 +496,12 @@ def test_quantiles_of_a_gaussian_tanh_network():
     """Depth 10, M = 1000: within 2 % and the standard error of the mean over networks, which fluctuate by 8 %."""
     arch = ff.MLP((1000,) * 11, "tanh", weight_var=2.0, bias_var=0.1)
     measured = [
-        np.quantile(ff.conditional_fisher(arch.sample(seed), sphere(seed, 1000)).eigenvalues(), LEVELS)
-        for seed in range(16)
+        np.quantile(ff.conditional_fisher(arch.sample(seed), sphere(100 + seed, 1000)).eigenvalues(), LEVELS)
+        for seed in range(40)
     ]
     predicted = ff.conditional_spectrum(arch).law.quantile(LEVELS)
     mean = np.mean(measured, axis=0)
-    error = np.std(measured, axis=0, ddof=1) / 4
+    error = np.std(measured, axis=0, ddof=1) / math.sqrt(40)
     assert (np.abs(predicted - mean) < 0.02 * mean + error).all()
 
 

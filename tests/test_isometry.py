@@ -256,8 +256,8 @@ def test_top_atom_of_degenerate_layers():
         (([], 1.0, 1.0), "shifts: expected at least one"),
         (([1.0, -1.0], 1.0, 1.0), r"shifts\[1\]: expected a number >= 0, got -1"),
         (([1.0, 1.0], 0.0, 1.0), "scales: expected a number > 0"),
-        (([1.0, 1.0], [1.0, 1.0], 1.0), "scales: .*each of 1 layers, got 2"),
-        (([1.0, 1.0], 1.0, [1.5]), r"p\[0\]: expected a number in \[0, 1\], got 1.5"),
+        (([1.0, 1.0], [1.0, 1.0], 1.0), r"scales: .*layer \(1\), got 2 numbers"),
+        (([1.0, 1.0], 1.0, [1.5]), r"p: expected a number in \[0, 1\], got 1.5"),
     ],
 )
 def test_bad_atoms(arguments, message):

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from fisherfield._native import kernels
 from fisherfield._validate import as_sequence, choice, non_negative
-from fisherfield.architecture import MLP
+from fisherfield.architecture import MLP, variance_per_layer
 from fisherfield.statistics import critical_learning_rate
 
 from .free_law import Atoms, DiscreteLaw, FreeLaw
@@ -174,8 +174,8 @@ def layered_law(
     if len(factors) != len(c) - 1:
         raise ValueError(f"slopes: expected one law for each shift but the first ({len(c) - 1}), got {len(factors)}")
     choice(init, "init", ("orthogonal", "gaussian"))
-    variances = _per_layer(weight_vars, "weight_vars", len(factors))
-    dimensions = _per_layer(ratios, "ratios", len(factors))
+    variances = variance_per_layer(weight_vars, "weight_vars", len(factors), strict=True)
+    dimensions = variance_per_layer(ratios, "ratios", len(factors), strict=True)
     law = FreeLaw.point_mass(c[0])
     for shift, variance, ratio, factor in zip(c[1:], variances, dimensions, factors, strict=True):
         law = _through_weights(law.times(factor), ratio, init) * variance + shift
@@ -203,12 +203,3 @@ def _through_weights(law: FreeLaw, ratio: float, init: str) -> FreeLaw:
     if ratio < 1:  # orthonormal rows
         return law.compressed(ratio)
     return (law * ratio).resized(ratio)
-
-
-def _per_layer(value: float | Sequence[float], name: str, layers: int) -> list[float]:
-    entries = value if isinstance(value, (list, tuple)) else [value] * layers
-    if len(entries) != layers:
-        raise ValueError(
-            f"{name}: expected a number or one for each pair of layers ({layers}), got {len(entries)} numbers"
-        )
-    return [non_negative(entry, name, strict=True) for entry in entries]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -110,8 +110,7 @@ class DiscreteLaw:
         return f"DiscreteLaw({atoms} in [{low:g}, {high:g}], mean {self.moments(1)[0]:g})"
 
 
-@dataclass(frozen=True, eq=False)
-class Atoms:
+class Atoms(NamedTuple):
     """The atoms of a law, ascending: ``positions`` (n,) and ``masses`` (n,)."""
 
     positions: Array
@@ -126,9 +125,6 @@ class Atoms:
         """Return the mass of the atoms at or below each x."""
         cumulative = np.concatenate([[0.0], np.cumsum(self.masses)])
         return cumulative[np.searchsorted(self.positions, x, side="right")]
-
-    def __len__(self) -> int:
-        return len(self.positions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -536,7 +532,7 @@ class FreeLaw:
 
     def _off_atoms(self, x: Array) -> Array:
         """x, but to the right of atoms at which it lies."""
-        if len(self.atoms) == 0:
+        if len(self.atoms.positions) == 0:
             return x
         away, positions = _NEAR_ATOM * self._bound, self.atoms.positions
         nearest = positions[np.abs(x[..., None] - positions).argmin(axis=-1)]

@@ -25,7 +25,7 @@ from scipy import special
 from fisherfield import activations
 from fisherfield._validate import FloatArray, as_floats, as_sequence, non_negative, positive_int
 from fisherfield.activations import Activation
-from fisherfield.architecture import MLP, ActivationLike
+from fisherfield.architecture import MLP, ActivationLike, variance_per_layer
 
 from .gaussian import deviation_moments, moments, quiet_moments, warn_unconverged
 
@@ -384,23 +384,14 @@ def top_atom(
     if not shifts:
         raise ValueError("shifts: expected at least one number, got none")
     qhat = [non_negative(shift, f"shifts[{l}]") for l, shift in enumerate(shifts)]
-    gains = [non_negative(scale, name, strict=True) for scale, name in _per_layer(scales, "scales", len(qhat) - 1)]
-    open_ = [_probability(value, name) for value, name in _per_layer(p, "p", len(qhat) - 1)]
+    gains = variance_per_layer(scales, "scales", len(qhat) - 1, strict=True)
+    open_ = [_probability(value, "p") for value in variance_per_layer(p, "p", len(qhat) - 1, strict=False)]
     position, missing = qhat[0], 0.0
     for shift, gain, fraction in zip(qhat[1:], gains, open_, strict=True):
         if position > 0:  # of a zero matrix a projection takes nothing away
             missing += 1 - fraction
         position = shift + gain * position
     return position, max(0.0, 1 - missing)
-
-
-def _per_layer(value: float | Sequence[float], name: str, count: int) -> list[tuple[float, str]]:
-    if not (isinstance(value, (list, tuple)) or np.ndim(value) > 0):
-        return [(value, name)] * count  # type: ignore[list-item]
-    entries = as_sequence(value, name, "a number or one per layer")
-    if len(entries) != count:
-        raise ValueError(f"{name}: expected a number or one number for each of {count} layers, got {len(entries)}")
-    return [(entry, f"{name}[{l}]") for l, entry in enumerate(entries)]
 
 
 def _probability(value: float, name: str) -> float:
