@@ -381,6 +381,44 @@ def conditional(rounds: int) -> list[dict[str, object]]:
     return rows
 
 
+def laws(rounds: int) -> list[dict[str, object]]:
+    """Spectra by free probability: bands, then 2000 points of the density; atoms and density must add to one."""
+    rows = []
+    print(
+        f"\n{'conditional spectrum, theory':34s} {'bands':>6s} {'found in':>9s} {'density':>9s} {'points':>7s}"
+        f" {'mass - 1':>9s}"
+    )
+    points = {n: ff.isometry_point("hard_tanh", 100, 1 / n) for n in (4, 16, 64)}
+    ensembles = {
+        f"hard_tanh, L = 100, eps = 1/{n}": (point.architecture(1000), point.second_moment)
+        for n, point in points.items()
+    }
+    gaussian = ff.MLP((1000,) * 11, "tanh", weight_var=2.0, bias_var=0.1)
+    for name, (arch, qhat0) in (ensembles | {"tanh, Gaussian weights, L = 10": (gaussian, 1.0)}).items():
+        seconds: dict[str, list[float]] = {"bands": [], "density": []}
+        for _ in range(rounds):
+            law = ff.conditional_spectrum(arch, qhat0).law
+            start = time.perf_counter()
+            bands = law.support
+            found = time.perf_counter()
+            x, w = law.nodes(2000)
+            density = law.density(x)
+            seconds["bands"].append(found - start)
+            seconds["density"].append(time.perf_counter() - found)
+        mass = float(w @ density) + law.atoms.total - 1
+        if name.startswith("hard_tanh"):  # with Gaussian weights the lower edge holds mass within 1e-10 of it
+            assert abs(mass) < 1e-6, f"{name}: {mass:.1e}"
+        ends = law.transform(np.array([1e-3, 1.001]) * law.maximum).log_potential.imag / np.pi
+        assert abs(ends[0] - ends[1] - 1) < 1e-9, f"{name}: {ends}"
+        median = {what: float(np.median(values)) for what, values in seconds.items()}
+        rows.append({"case": name, "bands": len(bands), "seconds": median, "points": len(x), "mass_error": mass})
+        print(
+            f"{name:34s} {len(bands):6d} {median['bands']:8.2f}s {median['density']:8.2f}s {len(x):7d} {mass:9.1e}",
+            flush=True,
+        )
+    return rows
+
+
 MEMORY_SCRIPT = """
 import pathlib, sys
 import numpy as np
@@ -424,6 +462,7 @@ SUITES = {
     "products": products,
     "variants": variants,
     "conditional": conditional,
+    "laws": laws,
     "theory": theory,
     "activations": activations,
     "memory": memory,

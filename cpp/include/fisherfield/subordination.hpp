@@ -169,7 +169,7 @@ class Subordination {
   // Relative to the bound: where the walk ends above the axis, and above which all points must lie in the upper half
   // plane; below, rounding decides about their sign, and small changes vouch for the solution.
   static constexpr double kLowest = 1e-14, kCertified = 1e-9;
-  static constexpr double kStart = 8, kSmallestStep = 0.98, kQuadratic = 1e-5;
+  static constexpr double kStart = 8, kSmallestStep = 0.98, kQuadratic = 1e-5, kVanishing = 1e-25;
   static constexpr int kIterations = 8, kIterationsOnAxis = 60;
 
   // A place on the way down, with derivatives by t.
@@ -308,17 +308,21 @@ class Subordination {
     return false;
   }
 
-  // Close to an edge, where dz/dt vanishes, small steps are not yet small residuals: go on while they fall.
+  // Close to an edge, where dz/dt vanishes, small steps are not yet small residuals: go on while they fall, or while
+  // their imaginary part does, which is all that tells a gap from a band.
   void refine(Walk& walk) const {
     const Complex target = walk.z;
     evaluate(walk);
-    double residual = magnitude(walk.z - target);
+    Complex residual = target - walk.z;
     for (int i = 0; i < kIterationsOnAxis; ++i) {
       Walk next = walk;
-      move(next, (target - walk.z) / walk.dz);
+      move(next, residual / walk.dz);
       evaluate(next);
-      const double reached = magnitude(next.z - target);
-      if (!(reached < 0.5 * residual)) break;
+      const Complex reached = target - next.z;
+      if (!(magnitude(reached) < 0.5 * magnitude(residual) ||
+            std::abs(reached.im) < 0.5 * std::abs(residual.im) - kVanishing * magnitude(target)))
+        break;
+      if (magnitude(reached) > 2 * magnitude(residual)) break;
       walk = next;
       residual = reached;
     }

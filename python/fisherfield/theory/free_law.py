@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -471,27 +472,41 @@ class FreeLaw:
     def nodes(self, n: int = 2000) -> tuple[Array, Array]:
         r"""Return about n points in the bands and weights of a rule that integrates against dx.
 
-        :math:`\sum_i w_i \rho(x_i) g(x_i) \approx \int \rho g\, dx` for a smooth g: in each band [a, b] the midpoints
-        of t in :math:`x = (a + b)/2 - (b - a)/2 \cos t`. A density that behaves like a root at an edge, or like one
-        over a root, is smooth in t. Bands get points by their mass, at least eight each. Where mass gathers within a
-        tiny part of a band, as at the lower end with saturating activations, the rule misses some; ``cdf`` does not.
+        :math:`\sum_i w_i \rho(x_i) g(x_i) \approx \int \rho g\, dx` for a smooth g: a Gauss-Legendre rule of t in
+        :math:`x = (a + b)/2 - (b - a)/2 \cos t` on each band [a, b], cut at the necks of its density. A density that
+        behaves like a root at an edge, or like one over a root, is smooth in t. Pieces get points by their mass, at
+        least eight each. Where mass gathers within a tiny part of a band, as at the lower end with saturating
+        activations, the rule misses some of it; ``cdf`` does not.
 
         Returns
         -------
         x, w : ndarray, shape (about n,)
             Ascending; empty if there is no continuous part.
         """
-        count, bands = positive_int(n, "n"), self.support
-        if len(bands) == 0:
+        count = positive_int(n, "n")
+        pieces, whole = self._pieces
+        if len(pieces) == 0:
             return np.empty(0), np.empty(0)
-        masses = np.diff(self._continuous_below(bands.ravel()))[::2]
+        masses = np.diff(self._continuous_below(pieces.ravel()))[::2]
         shares = np.maximum(np.round(count * masses / masses.sum()), 8).astype(int)
-        x, w = [], []
-        for (low, high), share in zip(bands.tolist(), shares, strict=True):
-            t = (np.arange(share) + 0.5) * np.pi / share
-            x.append(low + (high - low) * np.sin(t / 2) ** 2)
-            w.append((high - low) / 2 * np.sin(t) * np.pi / share)
-        return np.concatenate(x), np.concatenate(w)
+        rules = [
+            _cosine_rule(low, high, share, edges)
+            for (low, high), share, edges in zip(pieces.tolist(), shares.tolist(), whole, strict=True)
+        ]
+        return np.concatenate([x for x, _ in rules]), np.concatenate([w for _, w in rules])
+
+    @cached_property
+    def _pieces(self) -> tuple[Array, list[bool]]:
+        """Bands, cut at the necks of the density, shape (n, 2), and whether each piece is a whole band."""
+        pieces: list[tuple[float, float]] = []
+        whole: list[bool] = []
+        masses = np.diff(self._continuous_below(self.support.ravel()))[::2]
+        for (low, high), share in zip(self.support.tolist(), masses / masses.sum(), strict=True):
+            x = _cosine_rule(low, high, max(32, int(3000 * share)))[0]
+            cuts = list(pairwise([low, *x[_necks(self.density(x))], high]))
+            pieces += cuts
+            whole += [len(cuts) == 1] * len(cuts)
+        return np.array(pieces).reshape(-1, 2), whole
 
     # --- private ------------------------------------------------------------------------------------------
 
@@ -689,6 +704,32 @@ def _atoms_of_product(atoms: dict[float, float], ratio: float, law: DiscreteLaw 
             if a > 0 and mass + other - 1 > _MASS_TOL:
                 found[a * b] = mass + (other - 1)
     return found
+
+
+def _cosine_rule(low: float, high: float, n: int, edges: bool = True) -> tuple[Array, Array]:
+    """Nodes and weights for x = low + (high - low) sin(t/2)^2: midpoints of t, or Gauss-Legendre between cuts.
+
+    With edges at both ends, rho dx / dt is smooth and even there: midpoints converge exponentially.
+    """
+    t, weights = (2 * np.arange(n) + 1) / n - 1, np.full(n, 2 / n)
+    if not edges:
+        t, weights = kernels.gauss_legendre(n)
+    t = (1 + t) * np.pi / 2
+    return low + (high - low) * np.sin(t / 2) ** 2, (high - low) * np.pi / 4 * np.sin(t) * weights
+
+
+def _necks(density: Array) -> list[int]:
+    """Where the density has minima of less than half the maxima on either side."""
+    inner = density[1:-1]
+    valleys = (1 + np.flatnonzero((inner < density[:-2]) & (inner <= density[2:]))).tolist()
+    while valleys:
+        peaks = [density[begin : end + 1].max() for begin, end in pairwise([0, *valleys, len(density) - 1])]
+        ratios = [density[v] / min(sides) for v, sides in zip(valleys, pairwise(peaks), strict=True)]
+        shallow = int(np.argmax(ratios))
+        if ratios[shallow] < 0.5:
+            break
+        del valleys[shallow]
+    return valleys
 
 
 def _wishart_moments(ratio: float, n: int) -> Array:
