@@ -345,6 +345,22 @@ def test_lower_half_plane_is_the_mirror_image():
     assert law.transform(z).stieltjes.shape == (2, 1)
 
 
+@pytest.mark.parametrize("z", [1e7 + 1e7j, 1e9j, -1e8 + 1e-3j, 1e8, -1e8])
+def test_far_from_the_spectrum(z):
+    law = isometric(6, 0.9).times_wishart(0.5).times(DiscreteLaw([0.1, 1.0])) + 1.0
+    np.testing.assert_allclose(law.stieltjes(z), 1 / z + law.mean / z**2, rtol=1e-12)
+
+
+def test_spectra_that_shrink_on_the_way():
+    """Each is far inside the bound of the one before: the walk must start above all of them."""
+    slopes = [DiscreteLaw([0.05, 0.5, 1.0]), projection(0.999)]
+    law = theory.layered_law([1.0, 1.7, 0.1], 0.01, slopes, init="gaussian")
+    x, w = law.nodes(500)
+    density = law.density(x)
+    assert abs(w @ density + law.atoms.total - 1) < 1e-4
+    assert abs((w @ (density * x) + law.atoms.masses @ law.atoms.positions) / law.mean - 1) < 1e-4
+
+
 def test_scale_does_not_matter():
     law, tiny = isometric(6, 0.9), isometric(6, 0.9, 1e-60)
     u = np.linspace(0.0031, 0.9973, 21)  # off the masses at which gaps lie

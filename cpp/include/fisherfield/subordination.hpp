@@ -111,7 +111,6 @@ struct Solution {
 class Subordination {
  public:
   Subordination(double point, std::vector<Operation> operations) : point_(point), operations_(std::move(operations)) {
-    double slope = 1;  // of z by t, far above the spectrum
     bound_ = far_ = point;
     for (const Operation& o : operations_) {
       switch (o.step) {
@@ -119,18 +118,18 @@ class Subordination {
           bound_ += o.value;
           break;
         case Step::scale:
-          bound_ *= o.value, slope *= o.value;
+          bound_ *= o.value, slope_ *= o.value;
           break;
         case Step::product:
-          ++products_, bound_ *= o.law.largest(), slope *= o.law.moment(1);
+          ++products_, bound_ *= o.law.largest(), slope_ *= o.law.moment(1);
           break;
         case Step::wishart:
-          bound_ *= (1 + std::sqrt(o.value)) * (1 + std::sqrt(o.value)), slope *= o.value;
+          bound_ *= (1 + std::sqrt(o.value)) * (1 + std::sqrt(o.value)), slope_ *= o.value;
           break;
         case Step::resize:
           break;
       }
-      far_ = std::max(far_, bound_ / slope);
+      far_ = std::max(far_, bound_ / slope_);
     }
   }
 
@@ -139,7 +138,7 @@ class Subordination {
 
   // Solve at z in the upper half plane, or on the real axis in the limit from above.
   Solution solve(double x, double height) const {
-    Walk walk = start();
+    Walk walk = start(height);
     const double lowest = std::max(height, kLowest * bound_);
     double shrink = 0.5;
     while (walk.z.im > lowest) {
@@ -151,7 +150,7 @@ class Subordination {
       } else {
         walk.evaluations = next.evaluations;
         shrink = std::sqrt(shrink);
-        if (shrink > kSmallestStep) return conclude(walk, {x, height}, false);
+        if (shrink > kSmallestStep) return conclude(walk, walk.z.im <= kCertified * bound_);
       }
     }
     if (height < lowest) {
@@ -162,7 +161,7 @@ class Subordination {
         walk.evaluations = next.evaluations;
     }
     refine(walk);
-    return conclude(walk, {x, height}, true);
+    return conclude(walk, true);
   }
 
  private:
@@ -246,10 +245,10 @@ class Subordination {
     ++walk.evaluations;
   }
 
-  // Far above the spectrum, where the map is close to linear.
-  Walk start() const {
+  // Far above the spectrum and the wanted height, where the map is close to linear.
+  Walk start(double height) const {
     Walk walk;
-    walk.t = {0, kStart * far_};
+    walk.t = {0, std::max(kStart * far_, 2 * height / slope_)};
     walk.inner.resize(products_);
     walk.dinner.resize(products_);
     guess_inner(walk);
@@ -334,11 +333,10 @@ class Subordination {
     return to.z.im < kCertified * bound_ && magnitude(to.t - from.t) < 0.5 * magnitude(from.t);
   }
 
-  Solution conclude(const Walk& walk, Complex wanted, bool converged) const {
+  Solution conclude(const Walk& walk, bool converged) const {
     Walk check = walk;
     evaluate(check);
-    const Complex z = converged ? wanted : walk.z;
-    return {(walk.m + 1) / z,
+    return {(walk.m + 1) / walk.z,
             log_potential(walk),
             walk.z.im,
             magnitude(check.z - walk.z) / magnitude(walk.z),
@@ -396,7 +394,8 @@ class Subordination {
   static Complex log_below(Complex a) { return {std::log(magnitude(a)), -std::atan2(std::abs(a.im), a.re)}; }
 
   double point_, bound_;
-  double far_;  // |t| beyond which z is outside of the spectrum after every operation
+  double slope_ = 1;  // of z by t, far above the spectrum
+  double far_;        // |t| beyond which z is outside of the spectrum after every operation
   std::vector<Operation> operations_;
   std::size_t products_ = 0;
 };

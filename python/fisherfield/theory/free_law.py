@@ -141,14 +141,15 @@ class Transform:
     log_potential : ndarray of complex
         :math:`\int \log(z - x)\, d\mu(x)`; on the real axis its imaginary part is pi times the mass above z.
     height : ndarray
-        Imaginary part at which the equation was solved: that of z, or above it where the last step onto the real axis
-        failed (at 1e-14 of the spectrum's scale) or the iteration stopped.
+        Imaginary part at which the equation was solved: that of z, or more where the iteration stopped above it, as it
+        does at edges and atoms.
     residual : ndarray
         Relative residual of the equation.
     evaluations : ndarray of int
         Evaluations of the chain of operations.
     converged : ndarray of bool
-        Whether the solution is certified, or continues a certified one onto the axis.
+        Whether the solution is certified, or continues a certified one, and was followed down to z or at least to a
+        height of 1e-9 of the spectrum's scale.
     """
 
     z: ComplexArray
@@ -346,7 +347,7 @@ class FreeLaw:
         Parameters
         ----------
         z : array_like of complex or float, any shape
-            Real points mean the limit from above; at an atom it does not exist (infinite, not converged).
+            Real points mean the limit from above; at an atom it does not exist, see ``height``.
         executor : concurrent.futures.Executor, optional
             Threads to use (default: a shared pool). No bit depends on their number.
 
@@ -724,7 +725,10 @@ def _necks(density: Array) -> list[int]:
     valleys = (1 + np.flatnonzero((inner < density[:-2]) & (inner <= density[2:]))).tolist()
     while valleys:
         peaks = [density[begin : end + 1].max() for begin, end in pairwise([0, *valleys, len(density) - 1])]
-        ratios = [density[v] / min(sides) for v, sides in zip(valleys, pairwise(peaks), strict=True)]
+        ratios = [
+            density[v] / max(min(sides), np.finfo(float).tiny)
+            for v, sides in zip(valleys, pairwise(peaks), strict=True)
+        ]
         shallow = int(np.argmax(ratios))
         if ratios[shallow] < 0.5:
             break
