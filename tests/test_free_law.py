@@ -353,7 +353,7 @@ def test_far_from_the_spectrum(z):
 
 def test_spectra_that_shrink_on_the_way():
     """Each is far inside the bound of the one before: the walk must start above all of them."""
-    slopes = [DiscreteLaw([0.05, 0.5, 1.0]), projection(0.999)]
+    slopes = [DiscreteLaw([0.05, 0.5, 1.0]), projection(0.6)]
     law = theory.layered_law([1.0, 1.7, 0.1], 0.01, slopes, init="gaussian")
     x, w = law.nodes(500)
     density = law.density(x)

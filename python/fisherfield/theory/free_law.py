@@ -301,7 +301,7 @@ class FreeLaw:
                 found = _atoms_of_product(found, value, law)
             found = {a: mass for a, mass in found.items() if mass > _MASS_TOL}
         positions = sorted(found)
-        return Atoms(np.array(positions), np.array([found[a] for a in positions]))
+        return Atoms(_frozen(np.array(positions)), _frozen(np.array([found[a] for a in positions])))
 
     def moments(self, n: int) -> Array:
         """Return the moments :math:`m_1, ..., m_n`, from the S-transforms as power series.
@@ -457,8 +457,8 @@ class FreeLaw:
         An atom is not part of it, unless a band covers or touches it.
         """
         if 1 - self.atoms.total < _BULK_TOL:
-            return np.empty((0, 2))
-        return _Bands(self).found
+            return _frozen(np.empty((0, 2)))
+        return _frozen(_Bands(self).found)
 
     @cached_property
     def minimum(self) -> float:
@@ -744,6 +744,12 @@ def _wishart_moments(ratio: float, n: int) -> Array:
 def _in_units_of_mean(moments: Array, scale: float) -> tuple[Array, float]:
     mean = float(moments[0])
     return moments / mean ** np.arange(1, len(moments) + 1), scale * mean
+
+
+def _frozen(array: Array) -> Array:
+    """Not writeable: it is kept and given out again."""
+    array.setflags(write=False)
+    return array
 
 
 def _as_points(z: npt.ArrayLike) -> ComplexArray:
