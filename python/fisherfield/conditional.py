@@ -164,13 +164,15 @@ class ConditionalFisher:
         self.eigenvalues()
         return self._scalar(self._eigenvalues[:, 0].astype(np.float64))
 
-    def critical_learning_rate(self) -> float | npt.NDArray[np.float64]:
-        r"""Return :math:`2 / \lambda_{\max}(F(x))`, a float or (N,), infinite where no gradient is.
+    def critical_learning_rate(self, momentum: float = 0.0) -> float | npt.NDArray[np.float64]:
+        r"""Return :math:`2 (1 + \mu) / \lambda_{\max}(F(x))`, a float or (N,), infinite where no gradient is.
 
-        Beyond it, descent on :math:`|f(x) - y|^2 / 2` of this one input does not settle (Hayase, Karakida 2021).
+        Beyond it, descent with momentum :math:`\mu` on :math:`|f(x) - y|^2 / 2` of this one input does not settle (for
+        :math:`\mu = 0` Hayase, Karakida 2021).
         """
         self.eigenvalues()
-        return self._scalar(np.array([critical_learning_rate(float(top)) for top in self._eigenvalues[:, 0]]))
+        rates = [critical_learning_rate(float(top), momentum) for top in self._eigenvalues[:, 0]]
+        return self._scalar(np.array(rates))
 
     @property
     def squared_norms(self) -> FloatArray:
