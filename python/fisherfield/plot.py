@@ -404,7 +404,8 @@ def _draw_law(ax: Any, law: FreeLaw, edges: FloatArray, scale: _Scale) -> float:
     bands = law.support
     if len(bands) == 0:
         return 0.0
-    heights = np.diff(law.cdf(edges) - law.atoms.below(edges)) / scale.widths(edges)
+    bars = edges.astype(np.float64)
+    heights = np.diff(law.cdf(bars) - law.atoms.below(bars)) / scale.widths(bars)
     if np.median(np.diff(scale.place(bands))) < np.diff(scale.place(edges))[0]:
         ax.stairs(heights, edges / scale.unit, label="law, theory", **_PREDICTED)
         return float(heights.max())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 
 _EQUAL = 1e-6  # relative distance from the maximum up to which eigenvalues count as equal to it
-_VANISHED = 1e-7  # residuals that have shrunk so far have decayed
+_VANISHED = 1e-6  # residuals that have shrunk so far have decayed
+_PERTURBATIONS = (1e-7, 1e-2)  # below, rounding is seen in residuals that have shrunk; above, the loss is not quadratic
 _MAX_DOUBLINGS = 200
 
 
@@ -71,6 +73,10 @@ class ConditionalComparison:
     eigenvalues: FloatArray
     batch: int | None
     batch_eigenvalues: FloatArray | None
+
+    def draw(self, seed: int) -> tuple[Network, FloatArray]:
+        """Return the network of a seed and its inputs, (1, M_0) or (T, M_0), the first the one given."""
+        return _draw(self.architecture, seed, self.batch or 1, self.spectrum.qhat[0], np.dtype(self.dtype))
 
     @property
     def top(self) -> Array:
@@ -107,7 +113,7 @@ class ConditionalComparison:
             [width * square for width, square in zip(widths[:-1], spectrum.qhat, strict=True)],
             arch.weight_vars[1:],
             spectrum.slopes,
-            ratios=[after / before for before, after in zip(widths[1:-1], widths[2:], strict=True)],
+            ratios=[after / before for before, after in pairwise(widths[1:])],
             init=arch.init,
         )
 
@@ -218,8 +224,7 @@ def compare_conditional(
     conditional, batches = [], []
     try:
         for done, seed in enumerate(numbers, 1):
-            net = architecture.sample(seed, precision)
-            X = _inputs(seed, inputs, architecture.widths[0], spectrum.qhat[0]).astype(precision, copy=False)
+            net, X = _draw(architecture, seed, inputs, spectrum.qhat[0], precision)
             conditional.append(conditional_fisher(net, X[0], executor=executor).eigenvalues())
             if batch is not None:
                 batches.append(Fisher(net, X, executor=executor).eigenvalues())
@@ -248,11 +253,12 @@ def _as_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     return numbers
 
 
-def _inputs(seed: int, count: int, dimension: int, qhat0: float) -> Array:
-    """Inputs of uniform directions and mean square ``qhat0``, (count, dimension)."""
+def _draw(architecture: MLP, seed: int, count: int, qhat0: float, dtype: np.dtype[Any]) -> tuple[Network, FloatArray]:
+    """A network, and inputs of uniform directions and mean square ``qhat0``, (count, M_0)."""
+    dimension = architecture.widths[0]
     X = np.random.default_rng(seed).standard_normal((count, dimension))
-    result: Array = X * (math.sqrt(dimension * qhat0) / np.linalg.norm(X, axis=1, keepdims=True))
-    return result
+    X *= math.sqrt(dimension * qhat0) / np.linalg.norm(X, axis=1, keepdims=True)
+    return architecture.sample(seed, dtype), X.astype(dtype, copy=False)
 
 
 # --- learning rates ---------------------------------------------------------------------------------------------------
@@ -262,7 +268,7 @@ def learning_rate_boundary(
     net: Network,
     x: Any,
     *,
-    steps: int = 100,
+    steps: int = 200,
     perturbation: float = 1e-6,
     tolerance: float = 1e-3,
     seed: int = 0,
@@ -279,11 +285,11 @@ def learning_rate_boundary(
     net : Network
         Is not changed. Copies of its weights are trained in float64, whatever its precision: the differences are tiny.
     x : array, shape (M_0,)
-    steps : int, default 100
+    steps : int, default 200
         Most of a training run. With few, smaller eigenvalues still lower the residual when the largest makes it grow,
         and the answer is too large.
     perturbation : float, default 1e-6
-        :math:`|y - f(x)| / |f(x)|` (where f(x) = 0, :math:`|y|`) at the start.
+        :math:`|y - f(x)| / |f(x)|` (where f(x) = 0, :math:`|y|`) at the start, from 1e-7 to 1e-2.
     tolerance : float, default 1e-3
         Relative width of the bracket at the end, < 1; its geometric mean is the answer.
     seed : int, default 0
@@ -316,6 +322,8 @@ def learning_rate_boundary(
     )
     if width >= 1:
         raise ValueError(f"tolerance: expected a number < 1, got {width:g}")
+    if not _PERTURBATIONS[0] <= size <= _PERTURBATIONS[1]:
+        raise ValueError("perturbation: expected {:g} to {:g}, got {:g}".format(*_PERTURBATIONS, size))
     fisher = conditional_fisher(net, as_float_array(x, "x", ndim=1))
     mean = float(fisher.mean)
     if mean <= 0:
@@ -335,7 +343,7 @@ def learning_rate_boundary(
     return math.sqrt(low * high)
 
 
-def _bracket(grows: Any, start: float) -> tuple[float, float]:
+def _bracket(grows: Callable[[float], bool], start: float) -> tuple[float, float]:
     """Rates a factor of 2 apart, at the lower of which the residual falls."""
     rate, growing = start, grows(start)
     for _ in range(_MAX_DOUBLINGS):
@@ -377,7 +385,8 @@ def _residual_grows(net: Network, x: Array, target: Array, rate: float, steps: i
 
 def _forward(net: Network, x: Array, target: Array) -> tuple[Array, list[FloatArray], list[FloatArray]]:
     """Residual (1, C), inputs of all layers and slopes of the hidden ones, each of one row."""
-    layers, slopes = [x], []
+    layers: list[FloatArray] = [x]
+    slopes: list[FloatArray] = []
     for value, slope in net.hidden_layers(x):
         assert slope is not None
         layers.append(value)
@@ -385,9 +394,7 @@ def _forward(net: Network, x: Array, target: Array) -> tuple[Array, list[FloatAr
     return net.affine(net.depth - 1, layers[-1]) - target, layers, slopes
 
 
-def _descend(
-    net: Network, residual: Array, layers: list[FloatArray], slopes: list[FloatArray], rate: float
-) -> None:
+def _descend(net: Network, residual: Array, layers: list[FloatArray], slopes: list[FloatArray], rate: float) -> None:
     """One step of gradient descent, in place; gradients by backpropagation through the weights before the step."""
     from scipy.linalg.blas import dger  # slow to import
 
@@ -471,17 +478,17 @@ def rates_by_depth(
     >>> found.measured.shape, bool(np.allclose(found.predicted, found.limit, rtol=0.05))
     ((2, 2), True)
     """
-    numbers = as_sequence(depths, "depths", "a sequence of integers")
+    numbers, M = as_sequence(depths, "depths", "a sequence of integers"), positive_int(width, "width")
     points = [isometry_point(activation, positive_int(depth, "depths"), eps) for depth in numbers]
     if not points:
         raise ValueError("depths: expected at least one depth, got none")
-    limit = np.array([2 * point.depth / (width * point.top_limit) for point in points])
+    limit = np.array([2 * point.depth / (M * point.top_limit) for point in points])
     report, close = reporter(progress, len(points), "depths")
     predicted, measured = [], []
     try:
         for done, point in enumerate(points, 1):
             found = compare_conditional(
-                point.architecture(width), point.second_moment, seeds, dtype=dtype, executor=executor
+                point.architecture(M), point.second_moment, seeds, dtype=dtype, executor=executor
             )
             predicted.append(point.depth * found.spectrum.critical_learning_rate())
             measured.append([point.depth * critical_learning_rate(top) for top in found.top])
