@@ -11,7 +11,7 @@ import pytest
 
 import fisherfield as ff
 from fisherfield import cli, report
-from fisherfield.experiments import compare
+from fisherfield.experiments import compare, compare_conditional
 
 SMALL = ["--widths", "40,50,60,2", "--samples", "15", "--seeds", "3"]
 
@@ -337,6 +337,84 @@ def test_no_gradient_in_theory_either(capsys, tmp_path):
     assert re.search(r"critical rate.* inf +inf\n", out)
 
 
+ISOMETRY = ["isometry", "--depth", "4", "--width", "60", "--seeds", "2"]
+
+
+def test_isometry_prints_point_and_comparison_and_writes_the_picture(capsys, tmp_path):
+    code, out, err = run(capsys, *ISOMETRY)
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 110
+    assert out.isascii()
+    point = ff.isometry_point("hard_tanh", 4, 0.25)
+    assert compare_conditional(point.architecture(60), point.second_moment, range(2)).comparison().text() in out
+    for value in (point.p, point.q, point.weight_var, point.gain, point.bias_var, point.second_moment):
+        assert f"{value:.6g}" in out
+    assert (tmp_path / "fisherfield-isometry.png").read_bytes().startswith(b"\x89PNG")
+    assert "by training" not in out
+    assert "2 inputs" not in out
+
+
+def test_isometry_json_is_complete(capsys):
+    found = record(capsys, *ISOMETRY, "--eps", "0.5", "--activation", "shifted_relu", "--dtype", "float32",
+                   "--batch", "3", "--boundary", "--no-picture", "--seeds", "7,4")  # fmt: skip
+    point = ff.isometry_point("shifted_relu", 4, 0.5)
+    expected = compare_conditional(point.architecture(60), point.second_moment, (7, 4), batch=3, dtype="float32")
+    assert found["rows"] == report.plain(expected.comparison().as_dict())
+    assert found["point"]["q"] == point.q
+    assert (found["seeds"], found["dtype"], found["picture"]) == ([7, 4], "float32", None)
+    np.testing.assert_array_equal(np.array(found["eigenvalues"], np.float32), expected.eigenvalues)
+    np.testing.assert_array_equal(np.array(found["batch_eigenvalues"], np.float32), expected.batch_eigenvalues)
+    assert found["boundary"] == pytest.approx(2 / expected.top[0], rel=0.01)
+    assert found["atoms"]["masses"][-1] == pytest.approx(point.top_mass)
+
+
+def test_isometry_of_other_slopes_with_batches_and_boundary(capsys):
+    code, out, err = run(
+        capsys, *ISOMETRY, "--activation", "tanh", "--q-range", "0.01,1", "--batch", "2", "--boundary",
+        "--output", "p.svg",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert "top mass" not in out
+    for line in ("Slopes other than 0 and 1", "one input  2 inputs", "by training     seed 0", "picture: p.svg"):
+        assert line in out
+
+
+def test_isometry_defaults(monkeypatch, capsys):
+    seen = {}
+
+    def fake(architecture, qhat0, seeds, **options):
+        seen.update(architecture=architecture, qhat0=qhat0, seeds=seeds, **options)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(cli, "compare_conditional", fake)
+    assert run(capsys, "isometry")[0] == 2
+    point = ff.isometry_point("hard_tanh", 10, 0.25)
+    assert (seen["architecture"], seen["qhat0"]) == (point.architecture(500), point.second_moment)
+    assert (seen["seeds"], seen["dtype"], seen["batch"]) == ((0, 1, 2), "float64", None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--depth", "0"], "--depth: expected an integer >= 1"),
+        (["--eps", "-1"], "--eps: expected a number > 0"),
+        (["--eps", "4"], "--eps: expected less than 4 for shifted_relu"),
+        (["--width", "0"], "--width: expected an integer >= 1"),
+        (["--activation", "relu"], "--activation: expected slopes whose spread"),
+        (["--activation", "none"], "--activation: "),
+        (["--q-range", "1,0.1"], "--q-range: expected low < high"),
+        (["--batch", "0"], "--batch: expected an integer >= 1"),
+        (["--dtype", "float16"], "--dtype: "),
+        (["--seeds", "0"], "--seeds: expected at least one seed"),
+        (["--output", "picture.xyz"], "--output: .*png"),
+    ],
+)
+def test_isometry_errors_name_the_option(capsys, arguments, message):
+    code, out, err = run(capsys, *ISOMETRY, "--activation", "shifted_relu", *arguments)
+    assert (code, out) == (2, "")
+    assert re.fullmatch(rf"fisherfield: error: {message}.*\n", err)
+
+
 def test_info(capsys):
     code, out, _ = run(capsys, "info")
     assert code == 0
@@ -455,7 +533,7 @@ def test_momentum_is_checked_before_the_measurement(capsys, monkeypatch):
     assert run(capsys, "learning-rate", "--momentum", "1")[0] == 2
 
 
-@pytest.mark.parametrize("command", ["spectrum", "theory", "learning-rate", "info"])
+@pytest.mark.parametrize("command", ["spectrum", "theory", "learning-rate", "isometry", "info"])
 def test_help_has_an_example(capsys, command):
     with pytest.raises(SystemExit) as stop:
         cli.main([command, "--help"])

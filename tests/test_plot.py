@@ -7,7 +7,7 @@ import pytest
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-from fisherfield import FisherStatistics, plot
+from fisherfield import FisherStatistics, plot, theory
 from fisherfield.lanczos import spectral_density
 
 EIGENVALUES = np.random.default_rng(0).lognormal(size=(4, 50))
@@ -25,6 +25,10 @@ def close_figures():
 
 def heights(ax):
     return np.array([patch.get_height() for patch in ax.patches if hasattr(patch, "get_height")])
+
+
+def integral(x, y):
+    return ((y[1:] + y[:-1]) / 2 * np.diff(x)).sum()
 
 
 def test_bars_count_every_positive_eigenvalue_once_per_network():
@@ -131,7 +135,7 @@ def test_density_has_a_band_and_stems():
     x, y = lines["density"].get_data()
     bulk = np.isfinite(x)
     assert np.nanmax(x) < 10  # outliers are no part of the curve
-    assert np.trapezoid(y[bulk], np.log10(x[bulk])) == pytest.approx(80, rel=0.02)
+    assert integral(np.log10(x[bulk]), y[bulk]) == pytest.approx(80, rel=0.02)
     assert sorted(lines["2 outliers"].get_xdata()) == pytest.approx([50.0, 70.0])
     np.testing.assert_allclose(lines["maximum, theory"].get_xdata(), 30.0)
     assert any(artist.get_label() == r"$\pm$ 1 standard error" for artist in ax.collections)
@@ -164,3 +168,84 @@ def test_density_refuses():
         plot.spectral_density(spectral_density(np.zeros((3, 3)), seed=0))
     with pytest.raises(ValueError, match="symbol"):
         plot.spectral_density(density(), symbol="G")
+
+
+# --- spectra given one input ------------------------------------------------------------------------------
+
+
+def layers(p=0.9):
+    half = theory.DiscreteLaw.projection(p)
+    return theory.layered_law([1.0, 1.0, 1.0], 1 / p, [half, half])
+
+
+def drawn(law, networks=2, count=400):
+    values = law.quantile((np.arange(count) + 0.5) / count)
+    return np.stack([values] * networks)
+
+
+def by_label(artists):
+    return {artist.get_label(): artist for artist in artists}
+
+
+def test_bars_and_stems_hold_every_eigenvalue_once():
+    law = layers()
+    ax = plot.conditional_spectrum(drawn(law), law, unit=0.5)
+    right = next(other for other in ax.figure.axes if other is not ax)
+    heights, edges, _ = by_label(ax.patches)["eigenvalues, measured"].get_data()
+    stems = by_label(right.lines)
+    measured, predicted = stems["atoms, measured"], stems["atoms, theory"]
+    assert (heights * np.diff(edges)).sum() + measured.get_ydata().sum() / 2 == pytest.approx(1)
+    np.testing.assert_allclose(predicted.get_xdata(), law.atoms.positions / 0.5)
+    np.testing.assert_allclose(predicted.get_ydata(), law.atoms.masses)
+    np.testing.assert_allclose(np.unique(measured.get_xdata()), law.atoms.positions / 0.5)
+    np.testing.assert_allclose(measured.get_ydata(), [*law.atoms.masses] * 2, atol=1 / 400)
+    assert "0.5" in ax.get_xlabel()
+
+
+def test_the_curve_is_the_density_of_what_is_left():
+    law = theory.layered_law([1.0, 0.5], 1.0, [theory.DiscreteLaw([0.5, 1.0, 1.5])], init="gaussian")
+    ax = plot.conditional_spectrum(drawn(law), law, unit=2.0, bins=20)
+    x, y = by_label(ax.lines)["law, theory"].get_data()
+    assert integral(x, y) == pytest.approx(1 - law.atoms.total, abs=1e-2)
+    assert len(ax.figure.axes) == 1  # no atoms, no second axis
+    assert ax.get_xscale() == "linear"
+
+
+def test_wide_spectra_have_a_logarithmic_axis():
+    law = theory.FreeLaw.point_mass(1.0).times_wishart().times_wishart() + 0.01
+    ax = plot.conditional_spectrum(drawn(law), law)
+    assert ax.get_xscale() == "log"
+    assert "decade" in ax.get_ylabel()
+    heights, edges, _ = by_label(ax.patches)["eigenvalues, measured"].get_data()
+    assert (heights * np.diff(np.log10(edges))).sum() == pytest.approx(1)
+    x, y = by_label(ax.lines)["law, theory"].get_data()
+    assert integral(np.log10(x), y) == pytest.approx(1, abs=0.05)
+
+
+def test_bands_narrower_than_bars_are_drawn_as_masses():
+    law = layers(0.99)
+    ax = plot.conditional_spectrum(drawn(law), law, bins=5)
+    heights, edges, _ = by_label(ax.patches)["law, theory"].get_data()
+    assert (heights * np.diff(edges)).sum() == pytest.approx(1 - law.atoms.total, abs=1e-9)
+
+
+def test_laws_of_atoms_alone(tmp_path):
+    law = theory.FreeLaw.point_mass(2.0)
+    path = plot.save_conditional_spectrum(tmp_path / "p.png", np.full((2, 9), 2.0), law, title="a title")
+    assert path.stat().st_size > 1000
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"eigenvalues": np.zeros(3)}, ValueError, "eigenvalues: .*positive"),
+        ({"eigenvalues": np.array([1.0, np.nan])}, ValueError, "finite"),
+        ({"law": 3.0}, TypeError, "law: expected a FreeLaw, got float"),
+        ({"unit": 0.0}, ValueError, "unit: expected a number > 0"),
+        ({"bins": 0}, ValueError, "bins"),
+    ],
+)
+def test_conditional_spectrum_refuses(change, error, message):
+    with pytest.raises(error, match=message):
+        plot.conditional_spectrum(**{"eigenvalues": np.ones(3), "law": layers(), **change})

@@ -19,13 +19,24 @@ from . import activations, data, likelihoods, plot, report
 from ._config import config_text, show_config, version
 from ._validate import FloatArray, as_momentum
 from .architecture import MLP, ResidualMLP
-from .experiments import METRICS, SYMBOLS, SpectrumComparison, check_draws, compare, predicted_metric
+from .experiments import (
+    METRICS,
+    SYMBOLS,
+    ConditionalComparison,
+    SpectrumComparison,
+    check_draws,
+    compare,
+    compare_conditional,
+    learning_rate_boundary,
+    predicted_metric,
+)
 from .statistics import critical_learning_rate
-from .theory import MeanField, PredictedMetric, mean_field
+from .theory import IsometryPoint, MeanField, PredictedMetric, isometry_point, mean_field
 
 __all__ = ["main"]
 
 _PICTURE = "fisherfield-spectrum.png"
+_ISOMETRY_PICTURE = "fisherfield-isometry.png"
 _HIDDEN = (1000, 1000)  # the widths of Figure 1 of Karakida, Akaho, Amari (2019), which has one output
 _OUTPUTS = {"categorical": 10, "heteroscedastic": 2}
 _GAUSSIAN_DIMENSION = 1000
@@ -154,11 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_ensemble_options(spectrum)
     _add_metric_options(spectrum)
     _add_measurement_options(spectrum)
-    picture = spectrum.add_mutually_exclusive_group()
-    picture.add_argument(
-        "--output", metavar="PICTURE", help=f"file of the picture, .png, .svg or .pdf (default: {_PICTURE})"
-    )
-    picture.add_argument("--no-picture", action="store_true", help="write no picture")
+    _add_picture_options(spectrum, _PICTURE)
 
     theory = command(
         "theory",
@@ -183,6 +190,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_ensemble_options(rate)
     _add_likelihood_options(rate)
     _add_measurement_options(rate)
+
+    isometry = command(
+        "isometry",
+        _isometry,
+        "dynamical isometry: the spectrum given one input, and the learning rate of online training, by depth",
+        "--depth 20 --activation shifted_relu --batch 2",
+    )
+    _add_isometry_options(isometry)
+    _add_measurement_options(isometry, networks=3)
+    _add_picture_options(isometry, _ISOMETRY_PICTURE)
 
     command("info", _info, "versions, instruction set, threads, BLAS and CUDA", "--json")
     return parser
@@ -291,14 +308,53 @@ def _add_metric_options(parser: argparse.ArgumentParser) -> None:
     matrix.add_argument("--center", action="store_true", help="subtract the mean of the outputs over the samples")
 
 
-def _add_measurement_options(parser: argparse.ArgumentParser) -> None:
+def _add_isometry_options(parser: argparse.ArgumentParser) -> None:
+    network = parser.add_argument_group("network")
+    network.add_argument("--depth", type=int, default=10, metavar="L", help="number of weight layers (default: 10)")
+    network.add_argument(
+        "--eps",
+        type=float,
+        default=0.25,
+        help="variance of the squared singular values of the input-output Jacobian, > 0 (default: 0.25)",
+    )
+    network.add_argument("--width", type=int, default=500, metavar="M", help="width of all layers (default: 500)")
+    network.add_argument(
+        "--activation",
+        default="hard_tanh",
+        metavar="NAME",
+        help="with closed forms hard_tanh and shifted_relu; or another whose slopes vary with q (default: hard_tanh)",
+    )
+    network.add_argument(
+        "--q-range",
+        type=_list_of(float, "two numbers such as 0.001,10"),
+        default=(1e-6, 100.0),
+        metavar="LOW,HIGH",
+        help="where the variance q of the pre-activations is looked for (default: 1e-6,100)",
+    )
+    parser.add_argument("--batch", type=int, metavar="T", help="also measure small batches of T inputs")
+    parser.add_argument(
+        "--boundary",
+        action="store_true",
+        help="also find the largest stable learning rate of the first network by training it",
+    )
+
+
+def _add_picture_options(parser: argparse.ArgumentParser, default: str) -> None:
+    picture = parser.add_mutually_exclusive_group()
+    picture.add_argument(
+        "--output", metavar="PICTURE", help=f"file of the picture, .png, .svg or .pdf (default: {default})"
+    )
+    picture.add_argument("--no-picture", action="store_true", help="write no picture")
+
+
+def _add_measurement_options(parser: argparse.ArgumentParser, networks: int = 10) -> None:
     measurement = parser.add_argument_group("measurement")
     measurement.add_argument(
         "--seeds",
         type=_seeds,
-        default=tuple(range(10)),
+        default=tuple(range(networks)),
         metavar="N | S,S,...",
-        help="number of networks, with seeds 0, 1, ..., or a list of seeds (default: 10)",
+        help=f"number of networks, with seeds 0, 1, ..., or a list of seeds (default: {networks})",
     )
     measurement.add_argument("--dtype", default="float64", help="float64 or float32 (default: float64)")
     measurement.add_argument("--progress", action="store_true", help="show a progress bar (needs tqdm)")
@@ -448,16 +504,17 @@ def _measure(options: argparse.Namespace, *, eigenvalues: bool) -> tuple[Spectru
         eigenvalues=eigenvalues,
         progress=options.progress,
     )
+    heading = f"{_heading(architecture, inputs, options)}\n{_networks(found)}\n"
+    record = {**_record(architecture, inputs, options), "dtype": found.dtype, "seeds": found.seeds}
+    return found, heading, record
+
+
+def _networks(found: SpectrumComparison | ConditionalComparison) -> str:
     seeds = found.seeds
     consecutive = seeds == tuple(range(seeds[0], seeds[0] + len(seeds)))
     named = f"{seeds[0]} to {seeds[-1]}" if consecutive and len(seeds) > 1 else ", ".join(map(str, seeds))
     plural = "s" if len(seeds) > 1 else ""
-    heading = (
-        f"{_heading(architecture, inputs, options)}\n"
-        f"measured  {len(seeds)} network{plural}, seed{plural} {named}, {found.dtype}\n"
-    )
-    record = {**_record(architecture, inputs, options), "dtype": found.dtype, "seeds": seeds}
-    return found, heading, record
+    return f"measured  {len(seeds)} network{plural}, seed{plural} {named}, {found.dtype}"
 
 
 def _legend(found: SpectrumComparison, momentum: float) -> str:
@@ -485,7 +542,7 @@ def _notes(prediction: PredictedMetric) -> list[str]:
 
 
 def _spectrum(options: argparse.Namespace) -> Answer:
-    path = _picture_path(options)
+    path = _picture_path(options, _PICTURE)
     found, heading, record = _measure(options, eigenvalues=True)
     if not any(statistics.maximum > 0 for statistics in found.measured):
         path = None  # nothing to draw: no gradient passes through these networks
@@ -503,12 +560,12 @@ def _spectrum(options: argparse.Namespace) -> Answer:
     return text, record
 
 
-def _picture_path(options: argparse.Namespace) -> Path | None:
+def _picture_path(options: argparse.Namespace, default: str) -> Path | None:
     """Where the picture goes, checked before the work; None with a message where matplotlib is missing."""
     if options.no_picture:
         return None
     try:
-        return plot.check_path(options.output or _PICTURE)
+        return plot.check_path(options.output or default)
     except ImportError as error:
         print(f"fisherfield: no picture: {error}", file=sys.stderr)
         return None
@@ -644,6 +701,122 @@ def _layer_rows(theory: MeanField) -> list[tuple[str, ...]]:
     return [
         (str(l), *(report.format_number(float(value), 6) for value in values))
         for l, values in enumerate(zip(*columns, strict=True), 1)
+    ]
+
+
+def _isometry(options: argparse.Namespace) -> Answer:
+    path = _picture_path(options, _ISOMETRY_PICTURE)
+    point = isometry_point(options.activation, options.depth, options.eps, q_range=options.q_range)
+    found = compare_conditional(
+        point.architecture(options.width),
+        point.second_moment,
+        options.seeds,
+        batch=options.batch,
+        dtype=options.dtype,
+        progress=options.progress,
+    )
+    comparison = found.comparison()
+    text = [
+        _point_heading(point, found) + "\n",
+        comparison.text() + "\n",
+        "theory: leading order in the width; refined: with the derivatives by the biases. K: dual of F(x), C x C.",
+        "spread: standard deviation over networks; errors: prediction / measured mean - 1.",
+        "online rate: largest learning rate of stable gradient descent on |f(x) - y|^2 / 2 of one input.",
+    ]
+    if not point.has_atoms:
+        text.append("Slopes other than 0 and 1 occur: no eigenvalue is predicted to be shared.")
+    if found.batch is not None:
+        text += ["", report.table(("quantity", "symbol", "one input", f"{found.batch} inputs"), _batch_rows(found), 2)]
+    boundary = _boundary(found) if options.boundary else None
+    if boundary is not None:
+        text += ["", report.table(("online rate", "network", "value"), _boundary_rows(found, boundary), 2)]
+    if path is not None:
+        title = f"{_point_title(point)}, width {options.width}\none input, {_count(len(found.seeds), 'network')}"
+        plot.save_conditional_spectrum(path, found.eigenvalues, found.spectrum.law, unit=options.width, title=title)
+        text.append(f"picture: {path}")
+    record = {
+        "point": _point_record(point),
+        "width": options.width,
+        "num_parameters": found.architecture.num_parameters,
+        "dtype": found.dtype,
+        "seeds": found.seeds,
+        "rows": comparison.as_dict(),
+        "atoms": found.spectrum.atoms,
+        "support": found.spectrum.law.support,
+        "eigenvalues": found.eigenvalues,
+        "batch": found.batch,
+        "batch_eigenvalues": found.batch_eigenvalues,
+        "boundary": boundary,
+        "picture": None if path is None else str(path),
+    }
+    return "\n".join(text), record
+
+
+def _point_title(point: IsometryPoint) -> str:
+    return f"{point.activation.name}, depth {point.depth}, eps = {point.eps:g}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number > 1)}"
+
+
+def _point_heading(point: IsometryPoint, found: ConditionalComparison) -> str:
+    p, q, weight_var, gain, bias_var, V = (
+        report.format_number(value, 6)
+        for value in (point.p, point.q, point.weight_var, point.gain, point.bias_var, point.second_moment)
+    )
+    architecture = found.architecture
+    return (
+        f"network   {_point_title(point)}, width {architecture.widths[0]}, "
+        f"{architecture.num_parameters:,} parameters\n"
+        f"ensemble  orthogonal, sigma_w^2 = {weight_var} (gain {gain}), sigma_b^2 = {bias_var}\n"
+        f"point     p = {p}, variance of pre-activations q = {q}, of activations V = {V}\n"
+        f"inputs    |x|^2 = M V, of uniform direction\n"
+        f"matrix    F(x), the Fisher information matrix given one input\n"
+        f"{_networks(found)}"
+    )
+
+
+def _point_record(point: IsometryPoint) -> dict[str, Any]:
+    names = ("depth", "eps", "p", "q", "weight_var", "gain", "bias_var", "second_moment")
+    return {"activation": point.activation.name, **{name: getattr(point, name) for name in names}}
+
+
+def _batch_rows(found: ConditionalComparison) -> list[tuple[str, ...]]:
+    """The spectra of one input and of a batch, each over the eigenvalues that may not be zero; means over networks."""
+    assert found.batch_eigenvalues is not None
+    columns = []
+    for values in (found.eigenvalues, found.batch_eigenvalues):
+        top, mean, deviation = values[:, 0], values.mean(axis=1), values.std(axis=1)
+        columns.append((top, mean, top / mean, deviation / mean, [critical_learning_rate(float(x)) for x in top]))
+    names = (
+        ("top", "lambda_max"),
+        ("mean", ""),
+        ("top / mean", ""),
+        ("deviation / mean", ""),
+        ("critical rate", "2 / lambda_max"),
+    )
+    return [
+        (*name, *(report.format_number(float(np.mean(numbers))) for numbers in pair))
+        for name, *pair in zip(names, *columns, strict=True)
+    ]
+
+
+def _boundary(found: ConditionalComparison) -> float:
+    """The largest stable learning rate of the first network, by training."""
+    net, X = found.draw(found.seeds[0])
+    return learning_rate_boundary(net, X[0])
+
+
+def _boundary_rows(found: ConditionalComparison, boundary: float) -> list[tuple[str, ...]]:
+    seed = f"seed {found.seeds[0]}"
+    return [
+        (name, network, report.format_number(value, 5))
+        for name, network, value in (
+            ("by training", seed, boundary),
+            ("2 / lambda_max", seed, critical_learning_rate(float(found.top[0]))),
+            ("2 / lambda_max", "refined", found.spectrum.critical_learning_rate()),
+        )
     ]
 
 

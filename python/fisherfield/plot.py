@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ._validate import FloatArray, as_float_array, choice, positive_int
+from ._validate import FloatArray, as_float_array, choice, non_negative, positive_int
 from .lanczos import SpectralDensity
 from .statistics import FisherStatistics
+from .theory import FreeLaw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["check_path", "save_spectrum", "spectral_density", "spectrum"]
+__all__ = [
+    "check_path",
+    "conditional_spectrum",
+    "save_conditional_spectrum",
+    "save_spectrum",
+    "spectral_density",
+    "spectrum",
+]
 
 # Shade and shape carry the meaning; colour only adds to it, so that print in grey loses nothing.
 _SYMBOLS = {"F": "F", "Theta": r"\Theta", "A": "A"}
@@ -36,6 +44,23 @@ _MEASURED: dict[str, Any] = {
     "markersize": 6,
     "clip_on": False,
 }
+_LAW: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.2}
+_STAIRS: dict[str, Any] = {"facecolor": "0.82", "edgecolor": "0.55", "linewidth": 0.5}
+_TIPS: dict[str, Any] = {"color": "black", "linestyle": "none", "marker": "v", "markersize": 5, "clip_on": False}
+_ATOMS: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.2}
+_ATOM_TIPS: dict[str, Any] = {
+    "color": "#b2182b",
+    "linestyle": "none",
+    "marker": "o",
+    "markersize": 7,
+    "markerfacecolor": "none",
+    "markeredgewidth": 1.4,
+    "clip_on": False,
+}
+
+_LOW = 0.1  # half of the eigenvalues below this part of the largest make the axis logarithmic
+_EQUAL, _SEVERAL = 100, 3  # so many eigenvalues, so many roundings of the largest apart, are one that is shared
+_CURVE_POINTS = 2000
 
 
 def _require_matplotlib() -> None:
@@ -66,6 +91,19 @@ def save_spectrum(path: str | os.PathLike[str], eigenvalues: npt.ArrayLike, **op
 
     figure = Figure(**_FIGURE)
     spectrum(eigenvalues, ax=figure.subplots(), **options)
+    figure.savefig(target, dpi=160)
+    return target
+
+
+def save_conditional_spectrum(
+    path: str | os.PathLike[str], eigenvalues: npt.ArrayLike, law: FreeLaw, **options: Any
+) -> Path:
+    """Write the picture of :func:`conditional_spectrum`, with the same options, to a file; needs no display."""
+    target = check_path(path)
+    from matplotlib.figure import Figure
+
+    figure = Figure(**_FIGURE)
+    conditional_spectrum(eigenvalues, law, ax=figure.subplots(), **options)
     figure.savefig(target, dpi=160)
     return target
 
@@ -229,6 +267,178 @@ def spectral_density(
         ax.set_title(title, fontsize="small", loc="left", pad=12)
     ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=4)
     return ax
+
+
+def conditional_spectrum(
+    eigenvalues: npt.ArrayLike,
+    law: FreeLaw,
+    *,
+    unit: float = 1.0,
+    bins: int = 80,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    r"""Draw eigenvalues given one input and their predicted law: bars and a curve for the bands, stems for the atoms.
+
+    Eigenvalues that several directions share are taken out of the bars. Stems have their height, the fraction of all
+    eigenvalues, on the axis to the right; bars and curve are a density, fractions of all eigenvalues too, so that
+    their area and the stems make 1. Where half of the eigenvalues are below a tenth of the largest, the axis is
+    logarithmic and the density one per decade. Where bands are narrower than bars, the curve is the mass that the law
+    gives to each bar. Peaks of the curve at edges of bands, which may be infinite, are cut off.
+
+    Parameters
+    ----------
+    eigenvalues : array, shape (C,) or (S, C)
+        Of one network or of S, for instance ``ConditionalFisher.eigenvalues()``; bars pool them.
+    law : FreeLaw
+        For instance ``ConditionalSpectrum.law``.
+    unit : float, default 1.0
+        Eigenvalues are drawn over this; the width M makes them those of :math:`H_L`.
+    bins : int
+        Number of bars.
+    title : str, optional
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``eigenvalues`` is not a finite float array or has no positive entry, or ``law`` is not a law.
+    ImportError
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fisherfield import plot, theory
+    >>> law = theory.FreeLaw.point_mass(1.0).times_wishart() + 0.5
+    >>> ax = plot.conditional_spectrum(law.quantile(np.linspace(0.01, 0.99, 50)), law)  # doctest: +SKIP
+    """
+    _require_matplotlib()
+    if not isinstance(law, FreeLaw):
+        raise TypeError(f"law: expected a FreeLaw, got {type(law).__name__}")
+    values = as_float_array(np.atleast_2d(np.asarray(eigenvalues)), "eigenvalues", ndim=2)
+    _nonzero(values, "eigenvalues")
+    size = non_negative(unit, "unit", strict=True)
+    if ax is None:
+        from matplotlib import pyplot
+
+        ax = pyplot.subplots(**_FIGURE)[1]
+    low, high = min(float(values.min()), law.minimum), max(float(values.max()), law.maximum)
+    logarithmic = low > 0 and float(np.median(values)) < _LOW * high
+    scale = _Scale(size, logarithmic)
+    edges = scale.edges(low, high, positive_int(bins, "bins"))
+    atoms, rest = _shared(values)
+    highest = max(_draw_bars(ax, rest, values.size, edges, scale), _draw_law(ax, law, edges, scale))
+    _draw_atoms(ax, law, atoms, scale)
+    if logarithmic:
+        ax.set_xscale("log")
+        _label_decades(ax, edges / size)
+    else:
+        ax.set_xlim(edges[0] / size, edges[-1] / size)
+    ax.set_ylim(0, 1.25 * highest or 1)
+    letter = r"\lambda" if size == 1 else rf"\lambda / {size:g}"
+    ax.set_xlabel(rf"eigenvalue ${letter}$ of $F(x)$")
+    ax.set_ylabel(scale.label(letter))
+    ax.spines[["top", "right"]].set_visible(False)
+    if title:
+        ax.set_title(title, fontsize="small", loc="left", pad=12)
+    return ax
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """The axis of eigenvalues: its unit, and whether it is logarithmic."""
+
+    unit: float
+    logarithmic: bool
+
+    def edges(self, low: float, high: float, bins: int) -> FloatArray:
+        """Edges of bars, in the unit of the eigenvalues."""
+        if self.logarithmic:
+            return np.geomspace(low / 1.1, high * 1.1, bins + 1)
+        margin = 0.03 * (high - low) or 0.1 * high
+        return np.linspace(low - margin, high + margin, bins + 1)
+
+    def widths(self, edges: FloatArray) -> FloatArray:
+        """Widths of bars, as the density counts them."""
+        return np.diff(np.log10(edges)) if self.logarithmic else np.diff(edges) / self.unit
+
+    def per(self, x: FloatArray) -> FloatArray:
+        """Factor from the density of eigenvalues to that of the axis."""
+        return x * np.log(10) if self.logarithmic else np.full(x.shape, self.unit)
+
+    def place(self, x: FloatArray) -> FloatArray:
+        """Where x lies on the axis."""
+        return np.log(x) if self.logarithmic else x
+
+    def label(self, letter: str) -> str:
+        """What the density is of."""
+        return r"density (per decade)" if self.logarithmic else rf"density (per unit of ${letter}$)"
+
+
+def _shared(values: FloatArray) -> tuple[list[tuple[FloatArray, FloatArray]], FloatArray]:
+    """For each network positions and masses of eigenvalues that several directions share; all other eigenvalues."""
+    tolerance = _EQUAL * float(np.finfo(values.dtype).eps) * float(values.max())
+    atoms, rest = [], []
+    for row in np.sort(values, axis=1):
+        runs = np.split(row, np.flatnonzero(np.diff(row) > tolerance) + 1)
+        shared = [run for run in runs if len(run) >= _SEVERAL]
+        rest += [run for run in runs if len(run) < _SEVERAL]
+        atoms.append((np.array([run.mean() for run in shared]), np.array([len(run) / len(row) for run in shared])))
+    return atoms, np.concatenate(rest) if rest else values[:0, 0]
+
+
+def _draw_bars(ax: Any, rest: FloatArray, total: int, edges: FloatArray, scale: _Scale) -> float:
+    """The density of the eigenvalues outside atoms, of ``total`` in all; return the height of the highest bar."""
+    heights = np.histogram(rest, edges)[0] / total / scale.widths(edges)
+    ax.stairs(heights, edges / scale.unit, fill=True, label="eigenvalues, measured", **_STAIRS)
+    return float(heights.max())
+
+
+def _draw_law(ax: Any, law: FreeLaw, edges: FloatArray, scale: _Scale) -> float:
+    """The density in each band, or the mass in each bar if bands are too narrow to be seen; return the latter's top."""
+    bands = law.support
+    if len(bands) == 0:
+        return 0.0
+    bars = edges.astype(np.float64)
+    heights = np.diff(law.cdf(bars) - law.atoms.below(bars)) / scale.widths(bars)
+    if np.median(np.diff(scale.place(bands))) < np.diff(scale.place(edges))[0]:
+        ax.stairs(heights, edges / scale.unit, label="law, theory", **_PREDICTED)
+        return float(heights.max())
+    x, _ = law.nodes(_CURVE_POINTS)
+    y = law.density(x) * scale.per(x)
+    breaks = np.searchsorted(x, bands[1:, 0])
+    x, y = np.insert(x, breaks, np.nan), np.insert(y, breaks, np.nan)  # a gap between bands
+    ax.plot(x / scale.unit, y, label="law, theory", **_LAW)
+    return float(heights.max())
+
+
+def _draw_atoms(ax: Any, law: FreeLaw, measured: list[tuple[FloatArray, FloatArray]], scale: _Scale) -> None:
+    """Stems of predicted and measured atoms, on an axis of their own."""
+    positions = np.concatenate([x for x, _ in measured])
+    masses = np.concatenate([mass for _, mass in measured])
+    handles, labels = ax.get_legend_handles_labels()
+    if len(law.atoms) or len(positions):
+        right = ax.twinx()
+        for x, mass, label, stem, tip in (
+            (positions, masses, "atoms, measured", _STEMS, _TIPS),
+            (law.atoms.positions, law.atoms.masses, "atoms, theory", _ATOMS, _ATOM_TIPS),
+        ):
+            if len(x):
+                right.vlines(x / scale.unit, 0, mass, **stem)
+                right.plot(x / scale.unit, mass, label=label, **tip)
+        right.set_ylim(0, 1)
+        right.set_ylabel("mass of atoms")
+        right.spines["top"].set_visible(False)
+        more = right.get_legend_handles_labels()
+        handles, labels = handles + more[0], labels + more[1]
+    ax.legend(
+        handles, labels, frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=4
+    )
 
 
 def _apart(density: SpectralDensity) -> tuple[SpectralDensity, FloatArray]:
