@@ -13,6 +13,7 @@ from fisherfield import cli
 
 README = Path(__file__).parents[1] / "README.md"
 LARGE_DATA = README.parent / "docs" / "large-data.md"
+ISOMETRY = README.parent / "docs" / "dynamical-isometry.md"
 
 
 def blocks(language, page=README):
@@ -22,8 +23,9 @@ def blocks(language, page=README):
 
 
 PRINTED = {  # what each example has to print
-    README: ["FisherStatistics(", "FisherStatistics(", "critical learning rate"],
+    README: ["FisherStatistics(", "FisherStatistics(", "critical learning rate", "["],
     LARGE_DATA: ["0 (", "EigenPairs(", "Estimate("],
+    ISOMETRY: ["0.197", "["],
 }
 EXAMPLES = [
     (code, text) for page, texts in PRINTED.items() for code, text in zip(blocks("python", page), texts, strict=True)
