@@ -741,7 +741,7 @@ def _isometry(options: argparse.Namespace) -> Answer:
         "dtype": found.dtype,
         "seeds": found.seeds,
         "rows": comparison.as_dict(),
-        "atoms": found.spectrum.atoms,
+        "atoms": found.spectrum.atoms._asdict(),
         "support": found.spectrum.law.support,
         "eigenvalues": found.eigenvalues,
         "batch": found.batch,

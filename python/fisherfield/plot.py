@@ -422,7 +422,7 @@ def _draw_atoms(ax: Any, law: FreeLaw, measured: list[tuple[FloatArray, FloatArr
     positions = np.concatenate([x for x, _ in measured])
     masses = np.concatenate([mass for _, mass in measured])
     handles, labels = ax.get_legend_handles_labels()
-    if len(law.atoms) or len(positions):
+    if len(law.atoms.positions) or len(positions):
         right = ax.twinx()
         for x, mass, label, stem, tip in (
             (positions, masses, "atoms, measured", _STEMS, _TIPS),

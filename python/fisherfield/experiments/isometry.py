@@ -157,7 +157,7 @@ def top_mass(eigenvalues: FloatArray) -> Array:
 def _mass_at_top(law: FreeLaw) -> float:
     """Mass of the atom at the upper end, 0 if there is a band."""
     atoms = law.atoms
-    return float(atoms.masses[-1]) if len(atoms) and atoms.positions[-1] == law.maximum else 0.0
+    return float(atoms.masses[-1]) if len(atoms.positions) and atoms.positions[-1] == law.maximum else 0.0
 
 
 def compare_conditional(
