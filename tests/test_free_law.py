@@ -361,6 +361,34 @@ def test_spectra_that_shrink_on_the_way():
     assert abs((w @ (density * x) + law.atoms.masses @ law.atoms.positions) / law.mean - 1) < 1e-4
 
 
+def test_atoms_of_both_factors_meet():
+    """Next to their product both inner points are poles; the distribution function must still jump by the atom."""
+    law = (point(1.0).times(projection(0.3)) + 1.0).times(DiscreteLaw([1.0, 2.0], [0.4, 0.6]))
+    np.testing.assert_allclose(law.atoms.masses, [0.1, 0.3], atol=1e-15)
+    x = [1.0, 1 + 1e-8, 1 + 1e-6, 2 - 1e-8, 2.0, 2 + 1e-8, 2 + 1e-6]
+    np.testing.assert_allclose(law.cdf(x), [0.1, 0.1, 0.1, 0.4, 0.7, 0.7, 0.7], atol=1e-9)
+    assert law.quantile([0.05, 0.6]).tolist() == [1.0, 2.0]
+    np.testing.assert_allclose(law.density([1.0, 2.0]), 0.0, atol=1e-9)
+
+
+def test_zero_is_a_point_like_others():
+    law = point(1.0).compressed(0.2633).times_wishart(1.49)
+    assert law.cdf([0.0, 1e-60, 1e-20, 1e-8, 0.04]).tolist() == pytest.approx([0.0] * 5, abs=1e-12)
+    assert point(1.0).times_wishart(2.0).density(0.0) == pytest.approx(0.0, abs=1e-9)
+    assert point(0.0).cdf([-1.0, 0.0]).tolist() == [0.0, 1.0]
+
+
+def test_a_shift_leaves_the_variance():
+    law = 3.0 * point(1.0).times_wishart(2.0)
+    assert (law + 1e9).variance == law.variance == pytest.approx(18.0, rel=1e-13)
+
+
+def test_bands_that_cannot_be_resolved_are_reported():
+    law = point(1.0).times_wishart(2.0) + 1e15
+    with pytest.warns(ConvergenceWarning, match="bands of a mass of"):
+        assert law.quantile(0.5) == pytest.approx(1e15, rel=1e-14)
+
+
 def test_scale_does_not_matter():
     law, tiny = isometric(6, 0.9), isometric(6, 0.9, 1e-60)
     u = np.linspace(0.0031, 0.9973, 21)  # off the masses at which gaps lie
@@ -420,6 +448,11 @@ BAD = [
     (lambda: theory.layered_law([1.0, 1.0], 1.0, [projection(0.5)], init="other"), ValueError, "init"),
     (lambda: theory.slope_law("tanh", -1.0), ValueError, "q"),
     (lambda: theory.slope_law("nope", 1.0), ValueError, "activation"),
+    (lambda: theory.slope_law("tanh", 1.0, tol=0.0), ValueError, "tol"),
+    (lambda: theory.layered_law([1.0, 1.0], 1.0, [None]), TypeError, r"slopes\[0\]"),
+    (lambda: (isometric(3, 0.9) * 1e200).maximum, ValueError, "law"),
+    (lambda: FreeLaw(-1.0), ValueError, "point"),
+    (lambda: FreeLaw(1.0, (("foo", 1.0, None),)), ValueError, "operations"),
     (lambda: ff.conditional_spectrum("tanh"), TypeError, "architecture"),
     (lambda: ff.conditional_spectrum(ff.MLP((3, 3)), 0.0), ValueError, "qhat0"),
     (lambda: ff.conditional_spectrum(ff.ResidualMLP((3, 3, 3, 3))), ValueError, "architecture"),

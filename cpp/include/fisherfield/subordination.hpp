@@ -103,7 +103,7 @@ struct Solution {
   Complex stieltjes;      // G(z) = int dmu(x) / (z - x)
   Complex log_potential;  // int log(z - x) dmu(x); at z = x + i0 its imaginary part is pi mu((x, inf))
   double height;          // imaginary part at which the equation was solved
-  double residual;        // |z(t) - z| / |z|
+  double residual;        // |z(t) - z| over |z|, or 1e-8 of the bound
   int evaluations;        // of the map and its derivative
   bool converged;
 };
@@ -168,7 +168,7 @@ class Subordination {
   // Relative to the bound: where the walk ends above the axis, and above which all points must lie in the upper half
   // plane; below, rounding decides about their sign, and small changes vouch for the solution.
   static constexpr double kLowest = 1e-14, kCertified = 1e-9;
-  static constexpr double kStart = 8, kSmallestStep = 0.98, kQuadratic = 1e-5, kVanishing = 1e-25;
+  static constexpr double kStart = 8, kSmallestStep = 0.98, kQuadratic = 1e-5, kVanishing = 1e-25, kSolved = 1e-8;
   static constexpr int kIterations = 8, kIterationsOnAxis = 60;
 
   // A place on the way down, with derivatives by t.
@@ -333,15 +333,13 @@ class Subordination {
     return to.z.im < kCertified * bound_ && magnitude(to.t - from.t) < 0.5 * magnitude(from.t);
   }
 
-  Solution conclude(const Walk& walk, bool converged) const {
+  Solution conclude(const Walk& walk, bool reached) const {
     Walk check = walk;
     evaluate(check);
-    return {(walk.m + 1) / walk.z,
-            log_potential(walk),
-            walk.z.im,
-            magnitude(check.z - walk.z) / magnitude(walk.z),
-            walk.evaluations + 1,
-            converged};
+    const double residual = magnitude(check.z - walk.z) / (magnitude(walk.z) + kSolved * bound_);
+    const Complex stieltjes = (walk.m + 1) / walk.z;
+    const bool converged = reached && residual < kSolved && finite(stieltjes);
+    return {stieltjes, log_potential(walk), walk.z.im, residual, walk.evaluations + 1, converged};
   }
 
   // Free multiplication adds up: with Phi(z) = int log(1 - x / z) dmu, and dPhi = m dlog z, the relation between the

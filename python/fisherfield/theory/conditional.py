@@ -173,6 +173,9 @@ def layered_law(
     factors = as_sequence(slopes, "slopes", "a sequence of DiscreteLaw")
     if len(factors) != len(c) - 1:
         raise ValueError(f"slopes: expected one law for each shift but the first ({len(c) - 1}), got {len(factors)}")
+    for l, factor in enumerate(factors):
+        if not isinstance(factor, DiscreteLaw):
+            raise TypeError(f"slopes[{l}]: expected a DiscreteLaw, got {type(factor).__name__}")
     choice(init, "init", ("orthogonal", "gaussian"))
     variances = variance_per_layer(weight_vars, "weight_vars", len(factors), strict=True)
     dimensions = variance_per_layer(ratios, "ratios", len(factors), strict=True)

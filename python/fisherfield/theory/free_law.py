@@ -34,7 +34,10 @@ _Operation = tuple[str, float, "DiscreteLaw | None"]
 
 _MASS_TOL = 1e-13  # masses are sums and differences of masses
 _BULK_TOL = 1e-11  # mass of a band that is looked for; rounding stays below
-_NEAR_ATOM = 1e-10  # distance from an atom, over the bound, at which its neighbourhood is evaluated
+_MISSING = 1e-3  # mass of bands not found that is warned of
+_NEAR_ATOM = (1e-10, 1e-8, 1e-7, 1e-6)  # distances from an atom, over the bound, at which it is gone around
+_NEAR_ZERO = 1e-10  # the same of zero, where transforms divide by z
+_RANGE = 1e70  # squares and cubes of what is larger overflow
 _CHUNK = 64  # points of a task
 
 
@@ -209,6 +212,12 @@ class FreeLaw:
     point: float
     operations: tuple[_Operation, ...] = field(default=())
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "point", non_negative(self.point, "point"))
+        for name, _, law in self.operations:
+            if name not in ("shift", "scale", "product", "wishart", "resize") or (name == "product") == (law is None):
+                raise ValueError(f"operations: expected those that methods of FreeLaw make, got {name!r}")
+
     # --- construction -------------------------------------------------------------------------------------
 
     @classmethod
@@ -241,7 +250,7 @@ class FreeLaw:
         if ratio == 1 or self._is_zero:
             return self
         nonzero = 1 - self._mass_at(0.0)
-        if nonzero > ratio * (1 + 1e-12):
+        if nonzero > ratio * (1 + 1e-12) + 1e-15:
             raise ValueError(f"ratio: expected at least {nonzero:g}, the mass away from zero, got {ratio:g}")
         if not self.operations:
             return self.times(DiscreteLaw.projection(1 / ratio))
@@ -283,7 +292,7 @@ class FreeLaw:
 
     @cached_property
     def atoms(self) -> Atoms:
-        r"""Atoms, exactly.
+        r"""Atoms, exactly for the law as it is given; nodes that stand for a continuous factor count as its atoms.
 
         A free product has an atom at :math:`ab > 0` of mass :math:`\mu\{a\} + \nu\{b\} - 1` where that is positive, and
         at zero of mass :math:`\max(\mu\{0\}, \nu\{0\})` (Belinschi 2003); Wishart matrices leave none but at zero.
@@ -306,7 +315,7 @@ class FreeLaw:
     def moments(self, n: int) -> Array:
         """Return the moments :math:`m_1, ..., m_n`, from the S-transforms as power series.
 
-        Rounding grows with the order, by about a digit for every five orders.
+        Rounding grows with the order, by about a digit for every three orders: use it up to order 20 or so.
         """
         order = positive_int(n, "n")
         scale, found = self.point, np.ones(order)  # in units of the mean of what the operations so far have made
@@ -337,7 +346,12 @@ class FreeLaw:
     @cached_property
     def variance(self) -> float:
         """Variance of the eigenvalues."""
-        return max(0.0, float(self.free_cumulants(2)[1])) if self.operations else 0.0
+        if not self.operations:
+            return 0.0
+        (name, value, _), before = self.operations[-1], FreeLaw(self.point, self.operations[:-1])
+        if name == "shift":  # leaves it as it is, where the difference of moments would lose digits
+            return before.variance
+        return value**2 * before.variance if name == "scale" else max(0.0, float(self.free_cumulants(2)[1]))
 
     # --- transforms ---------------------------------------------------------------------------------------
 
@@ -416,9 +430,10 @@ class FreeLaw:
         ConvergenceWarning
         """
         points, y = _as_reals(x), non_negative(height, "height")
-        if y == 0:
-            points = self._off_atoms(points)
-        found = self.transform(points + 1j * y)
+        if not self.operations:
+            return np.zeros(points.shape)
+        found = self.transform(points + 1j * y) if y > 0 else self._off_atoms(points)
+        points = found.z.real
         density = np.maximum(-self._checked(found, found.stieltjes).imag, 0.0) / np.pi
         atoms = self.atoms
         for position, mass in zip(atoms.positions, atoms.masses, strict=True):
@@ -426,12 +441,13 @@ class FreeLaw:
             with np.errstate(invalid="ignore", divide="ignore"):
                 cauchy = mass * lift / ((points - position) ** 2 + lift**2) / np.pi
             density = np.where(lift > 0, np.maximum(density - cauchy, 0.0), density)
-        return density
+        return np.asarray(density)
 
     def cdf(self, x: npt.ArrayLike) -> Array:
         """Return the mass at or below each x, atoms included; from the log potential, not by an integral.
 
-        What a band has within 1e-10 of the spectrum's scale above an atom counts as below the atom.
+        What a band has just above an atom, within 1e-10 of the spectrum's scale (up to 1e-6 where atoms of both
+        factors of a free product meet), counts as below the atom.
         """
         points = _as_reals(x)
         flat = points.ravel()
@@ -443,10 +459,10 @@ class FreeLaw:
 
     def quantile(self, u: npt.ArrayLike) -> Array:
         """Return the smallest x with ``cdf(x) >= u`` for 0 <= u <= 1 (0: the lower end of the spectrum), shape of u."""
-        levels = np.asarray(as_float_array(np.atleast_1d(u), "u", ndim=np.ndim(u) or 1), dtype=np.float64)
-        if levels.min() < 0 or levels.max() > 1:
+        levels = _as_reals(u, "u")
+        if not ((levels >= 0) & (levels <= 1)).all():
             raise ValueError(f"u: expected numbers in [0, 1], got {levels.min():g} to {levels.max():g}")
-        return self._quantiles(levels.ravel()).reshape(np.shape(u))
+        return self._quantiles(levels.ravel()).reshape(levels.shape)
 
     # --- the continuous part ------------------------------------------------------------------------------
 
@@ -454,21 +470,31 @@ class FreeLaw:
     def support(self) -> Array:
         """Bands of the continuous part, ascending, shape (n, 2); bands of a mass below 1e-11 are not looked for.
 
-        An atom is not part of it, unless a band covers or touches it.
+        An atom is not part of it, unless a band covers or touches it. Warns if bands are not found: those close to an
+        atom, or narrower than 1e-12 of the spectrum's scale.
         """
         if 1 - self.atoms.total < _BULK_TOL:
             return _frozen(np.empty((0, 2)))
-        return _frozen(_Bands(self).found)
+        bands = _frozen(_Bands(self).found)
+        missing = 1 - self.atoms.total - float(np.diff(self._continuous_below(bands.ravel()))[::2].sum())
+        if not abs(missing) < _MISSING:
+            warnings.warn(
+                f"bands of a mass of {missing:.1e} were not found: the spectrum has clusters narrower than can be told "
+                "apart from atoms",
+                ConvergenceWarning,
+                stacklevel=stacklevel_of_user(),
+            )
+        return bands
 
     @cached_property
     def minimum(self) -> float:
         """Lower end of the spectrum."""
-        return float(min([*self.support[:1, 0], *self.atoms.positions[:1]]))
+        return float(min([*self.support[:1, 0], *self.atoms.positions[:1]], default=self.mean))
 
     @cached_property
     def maximum(self) -> float:
         """Upper end of the spectrum."""
-        return float(max([*self.support[-1:, 1], *self.atoms.positions[-1:]]))
+        return float(max([*self.support[-1:, 1], *self.atoms.positions[-1:]], default=self.mean))
 
     def nodes(self, n: int = 2000) -> tuple[Array, Array]:
         r"""Return about n points in the bands and weights of a rule that integrates against dx.
@@ -522,7 +548,13 @@ class FreeLaw:
             (name, value / self._unit if name == "shift" else value, *(law.nonzero if law else ((), ())))
             for name, value, law in self.operations
         ]
-        return kernels.Subordination(self.point / self._unit, operations)
+        kernel = kernels.Subordination(self.point / self._unit, operations)
+        if not 1 / _RANGE < kernel.bound < _RANGE:
+            raise ValueError(
+                f"law: expected the largest eigenvalue within a factor of {_RANGE:g} of the point mass it starts from, "
+                f"got a bound of {kernel.bound:.1e} times it"
+            )
+        return kernel
 
     @cached_property
     def _bound(self) -> float:
@@ -546,24 +578,37 @@ class FreeLaw:
         )
         return np.where(failed, complex(math.nan, math.nan), values)
 
-    def _off_atoms(self, x: Array) -> Array:
-        """x, but to the right of atoms at which it lies."""
-        if len(self.atoms.positions) == 0:
-            return x
-        away, positions = _NEAR_ATOM * self._bound, self.atoms.positions
+    def _off_atoms(self, x: Array) -> Transform:
+        """Transform at x, but to the right of atoms, and of zero, at which it lies: as close as the iteration gets."""
+        if not self.operations:
+            return self.transform(x)
+        tiny = _NEAR_ZERO * self._bound
+        x = np.where(np.abs(x) < tiny, tiny, x)
+        positions = self.atoms.positions
+        if len(positions) == 0:
+            return self.transform(x)
         nearest = positions[np.abs(x[..., None] - positions).argmin(axis=-1)]
-        return np.where(np.abs(x - nearest) < away, nearest + away, x)
+        close = np.abs(x - nearest) < _NEAR_ATOM[-1] * self._bound
+        for distance in _NEAR_ATOM:
+            away = distance * self._bound
+            found = self.transform(np.where(np.abs(x - nearest) < away, nearest + away, x))
+            if found.converged[close].all():
+                break
+        return found
 
     def _continuous_below(self, x: Array) -> Array:
         """Mass of the continuous part below each x."""
-        points = self._off_atoms(x)
-        found = self.transform(points)
+        if not self.operations:
+            return np.zeros(x.shape)
+        found = self._off_atoms(x)
         upper = self._checked(found, found.log_potential).imag / np.pi
-        return 1 - upper - self.atoms.below(points)
+        return 1 - upper - self.atoms.below(found.z.real)
 
     def _quantiles(self, levels: Array) -> Array:
         atoms = self.atoms
         breaks = np.unique(np.concatenate([self.support.ravel(), atoms.positions, self.nodes(400)[0]]))
+        if len(breaks) == 0:  # a spectrum narrower than the spacing of floating-point numbers
+            return np.full(len(levels), self.mean)
         mass = np.zeros(len(breaks))
         mass[np.searchsorted(breaks, atoms.positions)] = atoms.masses
         reached = np.maximum.accumulate(self.cdf(breaks))
@@ -580,7 +625,7 @@ class FreeLaw:
         """Where the continuous part has this mass below: Newton's method, kept in brackets by bisection."""
         x = (low + high) / 2
         for iteration in range(200):
-            found = self.transform(self._off_atoms(x))
+            found = self._off_atoms(x)
             upper = self._checked(found, found.log_potential).imag / np.pi
             excess = 1 - upper - self.atoms.below(found.z.real) - levels
             low, high = np.where(excess < 0, x, low), np.where(excess < 0, high, x)
@@ -625,9 +670,8 @@ class _Bands:
 
     def _sample(self, x: Array) -> tuple[Array, Array]:
         """Continuous mass below x, and whether x lies within a band (1.0 or 0.0)."""
-        points = self._law._off_atoms(x)
-        found = self._law.transform(points)
-        below = 1 - found.log_potential.imag / np.pi - self._law.atoms.below(points)
+        found = self._law._off_atoms(x)
+        below = 1 - found.log_potential.imag / np.pi - self._law.atoms.below(found.z.real)
         return below, self._inside(found).astype(np.float64)
 
     def _inside(self, found: Transform) -> npt.NDArray[np.bool_]:
@@ -661,7 +705,7 @@ class _Bands:
             return np.empty(0, dtype=bool)
         t = (1 + self._NODES) / 2
         points = start[:, None] + (stop - start)[:, None] * t**power
-        found = self._law.transform(self._law._off_atoms(points))
+        found = self._law._off_atoms(points)
         density = -found.stieltjes.imag / np.pi
         integral = density @ (self._WEIGHTS / 2 * power * t ** (power - 1)) * np.abs(stop - start)
         return self._inside(found).all(axis=1) & (np.abs(integral - mass) <= self._AGREE * mass + _BULK_TOL)
@@ -761,10 +805,10 @@ def _as_points(z: npt.ArrayLike) -> ComplexArray:
     return array.astype(np.complex128)
 
 
-def _as_reals(x: npt.ArrayLike) -> Array:
+def _as_reals(x: npt.ArrayLike, name: str = "x") -> Array:
     array = np.asarray(x)
     if array.dtype.kind not in "iuf":
-        raise TypeError(f"x: expected real numbers, got dtype {array.dtype}")
+        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
     if not np.isfinite(array).all():
-        raise ValueError("x: expected finite numbers, got inf or NaN")
+        raise ValueError(f"{name}: expected finite numbers, got inf or NaN")
     return array.astype(np.float64)

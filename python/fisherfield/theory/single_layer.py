@@ -37,7 +37,7 @@ class SingleHiddenLayer:
     matrix of the :math:`2 n^2` weights splits into the :math:`n^2` blocks
 
     .. math::
-        egin{pmatrix} \zeta s_i^2 + \eta' - \zeta & \zeta s_i t_j \
+        \begin{pmatrix} \zeta s_i^2 + \eta' - \zeta & \zeta s_i t_j \\
         \zeta s_i t_j & \zeta t_j^2 + \eta - \zeta \end{pmatrix},
 
     :math:`s^2` and :math:`t^2` of the Marchenko-Pastur law of ratio 1. Of order n eigenvalues do not follow it.

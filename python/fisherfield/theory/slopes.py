@@ -14,16 +14,17 @@ from scipy.special import ndtr
 
 from fisherfield import activations
 from fisherfield._native import kernels
-from fisherfield._validate import non_negative, number
+from fisherfield._validate import non_negative
 
 from .free_law import ConvergenceWarning, DiscreteLaw
-from .gaussian import stacklevel_of_user
+from .gaussian import check_tol, stacklevel_of_user
 
 __all__ = ["slope_law"]
 
 Array = npt.NDArray[np.float64]
 
 _REACH = 9.0  # standard deviations; the mass beyond is 1e-19
+_VANISHING = 1e-10  # squared slopes below, over the largest, are put together at their mean
 _FLAT = 1e-9  # slopes of a straight piece that were computed by differences agree to this
 _PANELS = sorted([0.0, *(sign * 2.0**k for k in range(12) for sign in (-1, 1))])  # phi' varies on the scale of 1
 _NODES = (8, 16, 32, 64, 128, 256)
@@ -43,7 +44,7 @@ def slope_law(activation: Any, q: float, *, tol: float = 1e-9) -> DiscreteLaw:
     q : float
         Variance, >= 0.
     tol : float, default 1e-9
-        Relative change of the transform at the last doubling.
+        Relative change of the transform at the last doubling, between 1e-14 and 0.1.
 
     Returns
     -------
@@ -62,7 +63,7 @@ def slope_law(activation: Any, q: float, *, tol: float = 1e-9) -> DiscreteLaw:
     >>> round(float(theory.slope_law("tanh", 1.0).moments(1)[0]), 12)
     0.464402902448
     """
-    phi, q, tol = activations.get(activation), non_negative(q, "q"), number(tol, "tol")
+    phi, q, tol = activations.get(activation), non_negative(q, "q"), check_tol(tol)
     if q == 0:
         return DiscreteLaw(phi.evaluate(np.zeros(1))[1] ** 2)
     previous: npt.NDArray[np.complex128] | None = None
@@ -106,7 +107,11 @@ def _law_with_nodes(phi: activations.Activation, deviation: float, nodes: int) -
                 masses.append(piece * (_mass(begin, end, deviation) / piece.sum()))
     x, w = np.concatenate(values), np.concatenate(masses)
     kept = w > 1e-30
-    return DiscreteLaw(x[kept], w[kept] / math.fsum(w[kept]))
+    x, w = x[kept], w[kept] / math.fsum(w[kept])
+    vanishing = (x > 0) & (x < _VANISHING * x.max())  # as equal as the eigenvalues they lead to
+    if np.count_nonzero(vanishing) > 1:
+        x = np.where(vanishing, np.dot(x, w * vanishing) / w[vanishing].sum(), x)
+    return DiscreteLaw(x, w)
 
 
 @functools.cache
