@@ -2,7 +2,8 @@
 
 from .bulk import BulkLaw
 from .conditional import ConditionalSpectrum, conditional_spectrum, layered_law
-from .free_law import Atoms, ConvergenceWarning, DiscreteLaw, FreeLaw, Transform
+from .discrete_law import Atoms, DiscreteLaw
+from .free_law import ConvergenceWarning, FreeLaw, Transform
 from .gaussian import Moments, PairMoments, QuadratureWarning, gauss_hermite, moments, pair_moments
 from .inputs import InputStatistics, OrderParameters
 from .isometry import IsometryPoint, TwoHiddenLayers, isometry_point, top_atom

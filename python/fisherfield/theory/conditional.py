@@ -12,7 +12,8 @@ from fisherfield._validate import as_sequence, choice, non_negative
 from fisherfield.architecture import MLP, variance_per_layer
 from fisherfield.statistics import critical_learning_rate
 
-from .free_law import Atoms, DiscreteLaw, FreeLaw
+from .discrete_law import Atoms, DiscreteLaw
+from .free_law import FreeLaw
 from .gaussian import DEFAULT_TOL, warn_unconverged
 from .slopes import slope_law
 

@@ -14,26 +14,27 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fisherfield import _executor
 from fisherfield._native import kernels
-from fisherfield._validate import as_float_array, non_negative, positive_int
+from fisherfield._validate import non_negative, positive_int
 
 from . import series
+from .bands import BULK_TOL, cosine_rule, find_bands, necks
+from .discrete_law import Atoms, DiscreteLaw
 from .gaussian import stacklevel_of_user
 
-__all__ = ["Atoms", "ConvergenceWarning", "DiscreteLaw", "FreeLaw", "Transform"]
+__all__ = ["ConvergenceWarning", "FreeLaw", "Transform"]
 
 Array = npt.NDArray[np.float64]
 ComplexArray = npt.NDArray[np.complex128]
-_Operation = tuple[str, float, "DiscreteLaw | None"]
+_Operation = tuple[str, float, DiscreteLaw | None]
 
 _MASS_TOL = 1e-13  # masses are sums and differences of masses
-_BULK_TOL = 1e-11  # mass of a band that is looked for; rounding stays below
 _MISSING = 1e-3  # mass of bands not found that is warned of
 _NEAR_ATOM = (1e-10, 1e-8, 1e-7, 1e-6)  # distances from an atom, over the bound, at which it is gone around
 _NEAR_ZERO = 1e-10  # the same of zero, where transforms divide by z
@@ -43,92 +44,6 @@ _CHUNK = 64  # points of a task
 
 class ConvergenceWarning(RuntimeWarning):
     """An iteration did not converge at some points; the message says where."""
-
-
-@dataclass(frozen=True)
-class DiscreteLaw:
-    """A law of finitely many atoms on x >= 0.
-
-    Parameters
-    ----------
-    values : array, shape (n,)
-        Positions, >= 0; equal ones are merged.
-    weights : array, shape (n,), optional
-        Masses, > 0, with sum 1; by default all equal.
-
-    Raises
-    ------
-    ValueError, TypeError
-        For other positions or masses.
-
-    Examples
-    --------
-    >>> from fisherfield import theory
-    >>> theory.DiscreteLaw([0.0, 1.0], [0.25, 0.75])
-    DiscreteLaw(2 atoms in [0, 1], mean 0.75)
-    """
-
-    values: tuple[float, ...]
-    weights: tuple[float, ...]
-
-    def __init__(self, values: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> None:
-        x = as_float_array(values, "values", ndim=1).astype(np.float64)
-        if x.min() < 0:
-            raise ValueError(f"values: expected numbers >= 0, got {x.min():g}")
-        w = np.full(len(x), 1 / len(x))
-        if weights is not None:
-            w = as_float_array(weights, "weights", ndim=1, shape=(len(x),)).astype(np.float64)
-            if w.min() <= 0 or abs(math.fsum(w) - 1) > 1e-12:
-                raise ValueError(f"weights: expected numbers > 0 of sum 1, got {w.min():g} and sum {math.fsum(w):.15g}")
-        positions, where = np.unique(x, return_inverse=True)
-        object.__setattr__(self, "values", tuple(positions.tolist()))
-        object.__setattr__(self, "weights", tuple(np.bincount(where, w).tolist()))
-
-    @classmethod
-    def projection(cls, p: float) -> DiscreteLaw:
-        """Return the law of a projection of normalised trace ``p``: mass p at 1, the rest at 0."""
-        p = non_negative(p, "p")
-        if p > 1:
-            raise ValueError(f"p: expected a number in [0, 1], got {p:g}")
-        return cls([0.0, 1.0][p == 1 :], [1 - p, p][p == 1 :]) if p > 0 else cls([0.0])
-
-    def moments(self, n: int) -> Array:
-        """Return the moments :math:`m_1, ..., m_n`."""
-        x, w = np.array(self.values), np.array(self.weights)
-        return np.array([np.dot(w, x**k) for k in range(1, positive_int(n, "n") + 1)])
-
-    @property
-    def mass_at_zero(self) -> float:
-        """Mass of the atom at 0."""
-        return self.weights[0] if self.values[0] == 0 else 0.0
-
-    @property
-    def nonzero(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Positions and masses of the atoms at x > 0."""
-        begin = int(self.values[0] == 0)
-        return self.values[begin:], self.weights[begin:]
-
-    def __repr__(self) -> str:
-        count, low, high = len(self.values), self.values[0], self.values[-1]
-        atoms = f"{count} atom{'s' * (count > 1)}"
-        return f"DiscreteLaw({atoms} in [{low:g}, {high:g}], mean {self.moments(1)[0]:g})"
-
-
-class Atoms(NamedTuple):
-    """The atoms of a law, ascending: ``positions`` (n,) and ``masses`` (n,)."""
-
-    positions: Array
-    masses: Array
-
-    @property
-    def total(self) -> float:
-        """Mass of all atoms."""
-        return math.fsum(self.masses)
-
-    def below(self, x: Array) -> Array:
-        """Return the mass of the atoms at or below each x."""
-        cumulative = np.concatenate([[0.0], np.cumsum(self.masses)])
-        return cumulative[np.searchsorted(self.positions, x, side="right")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -473,9 +388,9 @@ class FreeLaw:
         An atom is not part of it, unless a band covers or touches it. Warns if bands are not found: those close to an
         atom, or narrower than 1e-12 of the spectrum's scale.
         """
-        if 1 - self.atoms.total < _BULK_TOL:
+        if 1 - self.atoms.total < BULK_TOL:
             return _frozen(np.empty((0, 2)))
-        bands = _frozen(_Bands(self).found)
+        bands = _frozen(find_bands(self._off_atoms, self.atoms, self._bound))
         missing = 1 - self.atoms.total - float(np.diff(self._continuous_below(bands.ravel()))[::2].sum())
         if not abs(missing) < _MISSING:
             warnings.warn(
@@ -517,7 +432,7 @@ class FreeLaw:
         masses = np.diff(self._continuous_below(pieces.ravel()))[::2]
         shares = np.maximum(np.round(count * masses / masses.sum()), 8).astype(int)
         rules = [
-            _cosine_rule(low, high, share, edges)
+            cosine_rule(low, high, share, edges)
             for (low, high), share, edges in zip(pieces.tolist(), shares.tolist(), whole, strict=True)
         ]
         return np.concatenate([x for x, _ in rules]), np.concatenate([w for _, w in rules])
@@ -529,8 +444,8 @@ class FreeLaw:
         whole: list[bool] = []
         masses = np.diff(self._continuous_below(self.support.ravel()))[::2]
         for (low, high), share in zip(self.support.tolist(), masses / masses.sum(), strict=True):
-            x = _cosine_rule(low, high, max(32, int(3000 * share)))[0]
-            cuts = list(pairwise([low, *x[_necks(self.density(x))], high]))
+            x = cosine_rule(low, high, max(32, int(3000 * share)))[0]
+            cuts = list(pairwise([low, *x[necks(self.density(x))], high]))
             pieces += cuts
             whole += [len(cuts) == 1] * len(cuts)
         return np.array(pieces).reshape(-1, 2), whole
@@ -647,98 +562,6 @@ class FreeLaw:
         return f"FreeLaw({self.point:g}{steps}{more})"
 
 
-class _Bands:
-    """Search for the bands of a law: panels are cut until each is empty, within a band, or holds one edge.
-
-    Distribution function and density vouch for each other: a panel is taken to lie within a band if the integral of the
-    density over six points is the mass that the distribution function gives it; a gap would spoil that.
-    """
-
-    _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(6)
-    _AGREE = 1e-3
-    _CUT = 0.4871  # not 1/2: cuts stay off atoms at simple fractions
-
-    def __init__(self, law: FreeLaw) -> None:
-        self._law, self._scale = law, law._bound
-        breaks = np.linspace(-0.0031, 1.0029, 65) * self._scale
-        self._pieces: list[tuple[float, float]] = []
-        ends = np.stack([breaks, *self._sample(breaks)])
-        panels = np.stack([ends[:, :-1], ends[:, 1:]])  # (end, (x, mass below, inside), panel)
-        while panels.shape[2]:
-            panels = self._cut(self._examine(panels))
-        self.found = self._merged()
-
-    def _sample(self, x: Array) -> tuple[Array, Array]:
-        """Continuous mass below x, and whether x lies within a band (1.0 or 0.0)."""
-        found = self._law._off_atoms(x)
-        below = 1 - found.log_potential.imag / np.pi - self._law.atoms.below(found.z.real)
-        return below, self._inside(found).astype(np.float64)
-
-    def _inside(self, found: Transform) -> npt.NDArray[np.bool_]:
-        density = -found.stieltjes.imag * self._scale
-        inside: npt.NDArray[np.bool_] = (density > 1e-9) & ((found.height == 0) | (density > 1e-4))
-        return inside
-
-    def _examine(self, panels: Array) -> Array:
-        """Keep the pieces of bands that are clear; return the panels that are not."""
-        (low, below_low, in_low), (high, below_high, in_high) = panels
-        mass, inside = below_high - below_low, in_low + in_high
-        narrow = high - low < 1e-12 * self._scale
-        empty = (inside == 0) & ((mass < _BULK_TOL) | narrow)
-        taken = (inside == 2) & ((mass < _BULK_TOL) | narrow)
-        unclear = (inside == 2) & ~taken
-        taken[unclear] = self._filled(low[unclear], high[unclear], mass[unclear])
-        edge = np.flatnonzero(inside == 1)
-        rising = in_high[edge] > 0
-        at = self._edges(low[edge], high[edge], rising)
-        start, stop = np.where(rising, at, low[edge]), np.where(rising, high[edge], at)
-        done = (mass[edge] < _BULK_TOL) | narrow[edge] | self._filled(at, np.where(rising, stop, start), mass[edge], 2)
-        self._pieces += zip(low[taken].tolist(), high[taken].tolist(), strict=True)
-        self._pieces += zip(start[done].tolist(), stop[done].tolist(), strict=True)
-        clear = empty | taken
-        clear[edge[done]] = True
-        return panels[:, :, ~clear]
-
-    def _filled(self, start: Array, stop: Array, mass: Array, power: int = 1) -> npt.NDArray[np.bool_]:
-        """Whether the density integrates to the mass; ``power`` 2 smooths an edge at ``start``, a root or 1 / root."""
-        if len(start) == 0:
-            return np.empty(0, dtype=bool)
-        t = (1 + self._NODES) / 2
-        points = start[:, None] + (stop - start)[:, None] * t**power
-        found = self._law._off_atoms(points)
-        density = -found.stieltjes.imag / np.pi
-        integral = density @ (self._WEIGHTS / 2 * power * t ** (power - 1)) * np.abs(stop - start)
-        return self._inside(found).all(axis=1) & (np.abs(integral - mass) <= self._AGREE * mass + _BULK_TOL)
-
-    def _edges(self, low: Array, high: Array, rising: npt.NDArray[np.bool_]) -> Array:
-        """Bisect for the edge of the band, whose side is ``high`` where ``rising``."""
-        for _ in range(48):
-            if len(low) == 0 or (high - low <= 1e-15 * self._scale).all():
-                break
-            x = (low + high) / 2
-            right = self._sample(x)[1] == rising
-            low, high = np.where(right, low, x), np.where(right, x, high)
-        return np.where(rising, high, low)
-
-    def _cut(self, panels: Array) -> Array:
-        low, high = panels
-        x = low[0] + self._CUT * (high[0] - low[0])
-        if len(x) == 0:
-            return panels
-        middle = np.stack([x, *self._sample(x)])
-        return np.concatenate([np.stack([low, middle]), np.stack([middle, high])], axis=2)
-
-    def _merged(self) -> Array:
-        bands: list[list[float]] = []
-        for low, high in sorted(self._pieces):
-            if bands and low <= bands[-1][1] + 1e-14 * self._scale:
-                bands[-1][1] = high
-            else:
-                bands.append([low, high])
-        found: Array = np.maximum(np.array(bands).reshape(-1, 2), 0.0)
-        return found
-
-
 def _atoms_of_product(atoms: dict[float, float], ratio: float, law: DiscreteLaw | None) -> dict[float, float]:
     """Atoms of a free product with a discrete law, or (None) with a Wishart matrix of this ratio."""
     zero = max(atoms.get(0.0, 0.0), max(0.0, 1 - ratio) if law is None else law.mass_at_zero)
@@ -749,35 +572,6 @@ def _atoms_of_product(atoms: dict[float, float], ratio: float, law: DiscreteLaw 
             if a > 0 and mass + other - 1 > _MASS_TOL:
                 found[a * b] = mass + (other - 1)
     return found
-
-
-def _cosine_rule(low: float, high: float, n: int, edges: bool = True) -> tuple[Array, Array]:
-    """Nodes and weights for x = low + (high - low) sin(t/2)^2: midpoints of t, or Gauss-Legendre between cuts.
-
-    With edges at both ends, rho dx / dt is smooth and even there: midpoints converge exponentially.
-    """
-    t, weights = (2 * np.arange(n) + 1) / n - 1, np.full(n, 2 / n)
-    if not edges:
-        t, weights = kernels.gauss_legendre(n)
-    t = (1 + t) * np.pi / 2
-    return low + (high - low) * np.sin(t / 2) ** 2, (high - low) * np.pi / 4 * np.sin(t) * weights
-
-
-def _necks(density: Array) -> list[int]:
-    """Where the density has minima of less than half the maxima on either side."""
-    inner = density[1:-1]
-    valleys = (1 + np.flatnonzero((inner < density[:-2]) & (inner <= density[2:]))).tolist()
-    while valleys:
-        peaks = [density[begin : end + 1].max() for begin, end in pairwise([0, *valleys, len(density) - 1])]
-        ratios = [
-            density[v] / max(min(sides), np.finfo(float).tiny)
-            for v, sides in zip(valleys, pairwise(peaks), strict=True)
-        ]
-        shallow = int(np.argmax(ratios))
-        if ratios[shallow] < 0.5:
-            break
-        del valleys[shallow]
-    return valleys
 
 
 def _wishart_moments(ratio: float, n: int) -> Array:

@@ -16,7 +16,8 @@ from fisherfield import activations
 from fisherfield._native import kernels
 from fisherfield._validate import non_negative
 
-from .free_law import ConvergenceWarning, DiscreteLaw
+from .discrete_law import DiscreteLaw
+from .free_law import ConvergenceWarning
 from .gaussian import check_tol, stacklevel_of_user
 
 __all__ = ["slope_law"]
