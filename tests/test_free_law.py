@@ -211,6 +211,7 @@ def haar(rng, rows, columns):
     return q if rows >= columns else q.T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("init", ["orthogonal", "gaussian"])
 @pytest.mark.parametrize("widths", [(600, 600, 600), (600, 900, 450), (500, 300, 600)])
 def test_against_a_large_random_matrix(init, widths):
@@ -249,6 +250,7 @@ def test_against_a_large_random_matrix(init, widths):
 # --- depth 100 -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eps", [1 / 4, 1 / 16, 1 / 64])
 def test_atoms_and_density_of_depth_100_add_to_one(eps):
     law = isometric(100, 1 / (1 + eps / 100), 0.1)
@@ -475,6 +477,7 @@ discrete = st.one_of(
 layer = st.tuples(st.floats(0.05, 2.0), st.floats(0.1, 3.0), discrete)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(layer, min_size=1, max_size=6), st.sampled_from(["orthogonal", "gaussian"]))
 def test_every_law_is_a_law(layers, init):
@@ -554,6 +557,7 @@ def test_quantiles_of_a_gaussian_tanh_network():
     assert (np.abs(predicted - mean) < 0.02 * mean + error).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("activation", "init", "widths"),
     [
