@@ -298,9 +298,7 @@ def test_twenty_draws_of_two_hidden_layers():
     values = np.sort(np.concatenate(pooled))
     x = np.linspace(0.4, 3.5, 3001)
     measured = np.searchsorted(values, x + 1e-9) / len(values)
-    distance = np.abs(law.cdf(x) - measured).max()
-    assert distance < 0.01
-    assert distance < 2e-3  # what it is
+    assert np.abs(law.cdf(x) - measured).max() < 2e-3
 
 
 # --- degenerate laws -------------------------------------------------------------------------------------------
@@ -545,16 +543,14 @@ def sphere(seed, dimension, qhat0=1.0):
 
 @pytest.mark.slow
 def test_quantiles_of_a_gaussian_tanh_network():
-    """Depth 10, M = 1000: within 2 % and the standard error of the mean over networks, which fluctuate by 8 %."""
+    """Depth 10, M = 1000: within 2 % of the mean over 40 networks, each of which is off by up to 8 %."""
     arch = ff.MLP((1000,) * 11, "tanh", weight_var=2.0, bias_var=0.1)
     measured = [
         np.quantile(ff.conditional_fisher(arch.sample(seed), sphere(100 + seed, 1000)).eigenvalues(), LEVELS)
         for seed in range(40)
     ]
     predicted = ff.conditional_spectrum(arch).law.quantile(LEVELS)
-    mean = np.mean(measured, axis=0)
-    error = np.std(measured, axis=0, ddof=1) / math.sqrt(40)
-    assert (np.abs(predicted - mean) < 0.02 * mean + error).all()
+    np.testing.assert_allclose(predicted, np.mean(measured, axis=0), rtol=0.02)
 
 
 @pytest.mark.slow

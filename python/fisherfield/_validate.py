@@ -21,6 +21,7 @@ __all__ = [
     "as_floats",
     "as_generator",
     "as_momentum",
+    "as_seeds",
     "as_sequence",
     "boolean",
     "choice",
@@ -125,6 +126,17 @@ def positive_int(value: Any, name: str, *, minimum: int = 1) -> int:
     if integer < minimum:
         raise ValueError(f"{name}: expected an integer >= {minimum}, got {integer}")
     return integer
+
+
+def as_seeds(value: Any, name: str = "seeds") -> tuple[int, ...]:
+    """Return ``value`` as different integers >= 0, at least one."""
+    listed = as_sequence(value, name, "a sequence of integers")
+    numbers = tuple(positive_int(seed, name, minimum=0) for seed in listed)
+    if not numbers:
+        raise ValueError(f"{name}: expected at least one seed, got none")
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"{name}: expected different seeds, got {', '.join(map(str, numbers))}")
+    return numbers
 
 
 def number(value: Any, name: str) -> float:

@@ -180,8 +180,9 @@ class Subordination {
     int evaluations = 0;
   };
 
-  // m, z and everything inner at walk.t. Inner points make one Newton step each: they converge along with t.
-  void evaluate(Walk& walk) const {
+  // m, z and everything inner at walk.t. Inner points make one Newton step each: they converge along with t. The first
+  // time they start from the first two terms of m(z) = mu_1 / z + mu_2 / z^2 + ...
+  void evaluate(Walk& walk, bool first = false) const {
     const Complex t = walk.t;
     Complex m = Complex{point_, 0} / t, z = t + point_, dz{1, 0}, dm = m / t * -1.0;
     bool upper = t.im > 0;
@@ -209,6 +210,7 @@ class Subordination {
             factor = (m + p) * one * x;
             dfactor = one * one * (x * (1 - p));
           } else {
+            if (first) walk.inner[k] = Complex{o.law.moment(1), 0} / m + o.law.moment(2) / o.law.moment(1);
             const auto [value, slope] = o.law.transform(walk.inner[k]);
             const Complex change = (m - value) / slope, ratio = m / (m + 1);
             walk.inner[k] = walk.inner[k] + change;
@@ -251,39 +253,9 @@ class Subordination {
     walk.t = {0, std::max(kStart * far_, 2 * height / slope_)};
     walk.inner.resize(products_);
     walk.dinner.resize(products_);
-    guess_inner(walk);
-    for (int i = 0; i < 50; ++i) {
-      evaluate(walk);
-      if (walk.inner_error < 1e-15) break;
-    }
+    evaluate(walk, true);
+    for (int i = 0; i < 50 && walk.inner_error > 1e-15; ++i) evaluate(walk);
     return walk;
-  }
-
-  // Inner points from the first two terms of m(z) = mu_1 / z + mu_2 / z^2 + ..., one law after the other.
-  void guess_inner(Walk& walk) const {
-    Complex m = Complex{point_, 0} / walk.t, z = walk.t + point_;
-    std::size_t k = 0;
-    for (const Operation& o : operations_) {
-      switch (o.step) {
-        case Step::shift:
-          m = m + (m + 1) * (Complex{o.value, 0} / z), z = z + o.value;
-          break;
-        case Step::scale:
-          z = z * o.value;
-          break;
-        case Step::product:
-          walk.inner[k] = Complex{o.law.moment(1), 0} / m + o.law.moment(2) / o.law.moment(1);
-          z = z * (walk.inner[k] * m / (m + 1));
-          ++k;
-          break;
-        case Step::wishart:
-          z = z * (m + o.value);
-          break;
-        case Step::resize:
-          m = m * (1 / o.value);
-          break;
-      }
-    }
   }
 
   static void move(Walk& walk, Complex dt) {

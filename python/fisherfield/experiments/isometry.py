@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._executor import Progress, reporter
-from .._validate import FloatArray, as_dtype, as_float_array, as_sequence, non_negative, positive_int
+from .._validate import FloatArray, as_dtype, as_float_array, as_seeds, as_sequence, non_negative, positive_int
 from ..activations import Activation
 from ..architecture import MLP
 from ..conditional import conditional_fisher
@@ -217,7 +217,7 @@ def compare_conditional(
     >>> abs(found.comparison()["top mass"].relative_error) < 0.1
     True
     """
-    precision, numbers = as_dtype(dtype), _as_seeds(seeds)
+    precision, numbers = as_dtype(dtype), as_seeds(seeds)
     inputs = 1 if batch is None else positive_int(batch, "batch")
     spectrum = conditional_spectrum(architecture, qhat0)
     report, close = reporter(progress, len(numbers), "networks")
@@ -240,17 +240,6 @@ def compare_conditional(
         None if batch is None else inputs,
         np.stack(batches) if batches else None,
     )
-
-
-def _as_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
-    numbers = tuple(
-        positive_int(seed, "seeds", minimum=0) for seed in as_sequence(seeds, "seeds", "a sequence of integers")
-    )
-    if not numbers:
-        raise ValueError("seeds: expected at least one seed, got none")
-    if len(set(numbers)) < len(numbers):
-        raise ValueError(f"seeds: expected different seeds, got {', '.join(map(str, numbers))}")
-    return numbers
 
 
 def _draw(architecture: MLP, seed: int, count: int, qhat0: float, dtype: np.dtype[Any]) -> tuple[Network, FloatArray]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._executor import Progress, reporter
-from .._validate import FloatArray, as_dtype, as_float_array, as_sequence, boolean, choice, positive_int
+from .._validate import FloatArray, as_dtype, as_float_array, as_seeds, boolean, choice, positive_int
 from ..architecture import MLP
 from ..features import feature_metric
 from ..fisher import Fisher
@@ -201,14 +201,9 @@ def compare(
     True
     """
     precision = as_dtype(dtype)
-    listed = as_sequence(seeds, "seeds", "a sequence of integers")
-    numbers = tuple(positive_int(seed, "seeds", minimum=0) for seed in listed)
+    numbers = as_seeds(seeds)
     for name, flag in (("centered", centered), ("eigenvalues", eigenvalues)):
         boolean(flag, name)
-    if not numbers:
-        raise ValueError("seeds: expected at least one seed, got none")
-    if len(set(numbers)) < len(numbers):
-        raise ValueError(f"seeds: expected different seeds, got {', '.join(map(str, numbers))}")
     dimension = architecture.widths[0]
     X = None if np.ndim(inputs) == 0 else as_float_array(inputs, "inputs", ndim=2, shape=(None, dimension))
     num_samples = positive_int(inputs, "inputs") if X is None else len(X)
