@@ -1,0 +1,133 @@
+r"""Output distributions p(y | f): how the likelihood enters the Fisher information matrix.
+
+A network gives outputs f(x), a :class:`Likelihood` turns them into a distribution of targets. All that the Fisher
+information matrix needs of it are the *seeds* :math:`S_t` (C x R), a square root of the information of the output:
+
+.. math:: F = \frac{1}{T} \sum_t J_t^\top S_t S_t^\top J_t, \qquad
+    S_t S_t^\top = \mathrm{E}_{y \sim p(y | f_t)} [s s^\top], \quad s = \partial \log p(y | f_t) / \partial f.
+
+The backward pass starts from the R columns of :math:`S_t`, so every likelihood runs through the same kernels. The
+Monte-Carlo and the empirical Fisher start from scores of drawn or given targets instead. Built in, by name:
+
+================  ==============================  =======================================  ===================  =====
+name              outputs                         targets                                  information          R
+================  ==============================  =======================================  ===================  =====
+gaussian          mean                            float (T, C)                             diag(1 / noise_var)  C
+heteroscedastic   means and log variances s       float (T, C / 2)                         diag(exp(-s), 1/2)   C
+categorical       logits (also ``"softmax"``)     class indices (T,)                       diag(g) - g g^T      C - 1
+bernoulli         logits of independent sigmoids  0 or 1 (T, C)                            diag(p (1 - p))      C
+poisson           logarithms of the rates         counts (T, C)                            diag(exp(f))         C
+================  ==============================  =======================================  ===================  =====
+
+Any other distribution is a subclass of :class:`Likelihood` with four methods, as shown there.
+
+Examples
+--------
+>>> import numpy as np
+>>> from fisherfield import likelihoods
+>>> softmax = likelihoods.get("categorical")
+>>> outputs = np.array([[0.0, 1.0, 2.0], [3.0, 0.0, 0.0]])
+>>> S = softmax.seeds(outputs)
+>>> S.shape
+(2, 2, 3)
+>>> np.allclose(np.einsum("rtc,rtd->tcd", S, S), softmax.information(outputs))
+True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._validate import FloatArray, choice
+from .base import Likelihood
+from .categorical import Categorical
+from .discrete import Bernoulli, Poisson
+from .gaussian import Gaussian, HeteroscedasticGaussian
+
+__all__ = [
+    "KINDS",
+    "Bernoulli",
+    "Categorical",
+    "Gaussian",
+    "HeteroscedasticGaussian",
+    "Likelihood",
+    "Poisson",
+    "available",
+    "draw_targets",
+    "get",
+    "score_seeds",
+]
+
+KINDS = ("exact", "monte_carlo", "empirical")
+
+
+def draw_targets(
+    likelihood: Likelihood, outputs: FloatArray, rng: np.random.Generator, count: int
+) -> tuple[npt.NDArray[Any], ...]:
+    """Return ``count`` draws of one target per sample, each checked to be that, read-only."""
+    drawn = tuple(np.array(likelihood.sample(outputs, rng)) for _ in range(count))
+    for targets in drawn:
+        if targets.shape[:1] != (len(outputs),):
+            raise ValueError(
+                f"likelihood {likelihood.name}: expected sample() to draw one target per sample "
+                f"({len(outputs)}), got shape {targets.shape}"
+            )
+        targets.flags.writeable = False
+    return drawn
+
+
+def score_seeds(likelihood: Likelihood, outputs: FloatArray, targets: Sequence[npt.NDArray[Any]]) -> FloatArray:
+    """Return seeds (n, T, C) from n targets per sample: their sum of squares is the mean of score score^T."""
+    scores = [np.asarray(likelihood.score(outputs, drawn)) for drawn in targets]
+    for score in scores:
+        if score.shape != outputs.shape or score.dtype != outputs.dtype:
+            raise ValueError(
+                f"likelihood {likelihood.name}: expected score() to return shape {outputs.shape} and dtype "
+                f"{outputs.dtype}, those of the outputs, got shape {score.shape} and dtype {score.dtype}"
+            )
+    return np.stack(scores) / outputs.dtype.type(np.sqrt(len(targets)))
+
+
+_BY_NAME: dict[str, Likelihood] = {
+    "gaussian": Gaussian(),
+    "heteroscedastic": HeteroscedasticGaussian(),
+    "categorical": Categorical(),
+    "softmax": Categorical(),
+    "bernoulli": Bernoulli(),
+    "poisson": Poisson(),
+}
+
+
+def available() -> tuple[str, ...]:
+    """Return the names that :func:`get` knows."""
+    return tuple(_BY_NAME)
+
+
+def get(likelihood: str | Likelihood) -> Likelihood:
+    """Return the likelihood of that name, or ``likelihood`` itself if it is one.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    TypeError
+        If it is neither a name nor an instance of a subclass of :class:`Likelihood`.
+
+    Examples
+    --------
+    >>> from fisherfield import likelihoods
+    >>> likelihoods.get("gaussian")
+    Gaussian(noise_var=1.0)
+    """
+    if isinstance(likelihood, Likelihood):
+        return likelihood
+    if isinstance(likelihood, str):
+        return _BY_NAME[choice(likelihood, "likelihood", tuple(_BY_NAME))]
+    is_class = isinstance(likelihood, type) and issubclass(likelihood, Likelihood)
+    hint = f"the class {likelihood.__name__}; call it: {likelihood.__name__}()" if is_class else repr(likelihood)
+    names = ", ".join(map(repr, _BY_NAME))
+    raise TypeError(f"likelihood: expected one of {names}, or an instance of a subclass of Likelihood, got {hint}")

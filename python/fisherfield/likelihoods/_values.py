@@ -1,0 +1,79 @@
+"""Numbers that a dtype must hold, and targets as the likelihoods take them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._validate import FloatArray, as_float_array
+
+__all__ = ["as_float_targets", "as_integers", "diagonal_matrices", "exponentials", "rounded"]
+
+
+def exponentials(exponents: FloatArray, dtype: np.dtype[Any], what: str, first: int = 0) -> FloatArray:
+    """Exponentials in float64 that ``dtype`` can hold too; ``first`` is the output of the first column."""
+    with np.errstate(over="ignore"):
+        result: FloatArray = np.exp(exponents)
+    too_large = result > np.finfo(dtype).max
+    if too_large.any():
+        t, k = np.argwhere(too_large)[0]
+        raise ValueError(
+            f"outputs: expected {what} that {dtype} can hold, got exp({exponents[t, k]:g}) at sample {t}, output "
+            f"{first + k}; scale the weights of the last layer down" + (", or use float64" * (dtype == np.float32))
+        )
+    return result
+
+
+def rounded(values: FloatArray, dtype: np.dtype[Any], name: str) -> FloatArray:
+    """Round to the dtype of the outputs, C-contiguous; refuse what it cannot hold."""
+    with np.errstate(over="ignore"):
+        result: FloatArray = np.ascontiguousarray(values, dtype)
+    if not np.isfinite(result).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(result))[0])
+        raise ValueError(
+            f"{name}: expected finite numbers, got {result[where]} at index {where}: it overflows {dtype}; "
+            "scale outputs and targets" + (", or use float64" if dtype == np.float32 else "")
+        )
+    return result
+
+
+def diagonal_matrices(values: FloatArray, dtype: np.dtype[Any], name: str) -> FloatArray:
+    """Diagonals (T, C) to matrices (T, C, C)."""
+    diagonal = np.arange(values.shape[1])
+    result = np.zeros((*values.shape, len(diagonal)), dtype)
+    result[:, diagonal, diagonal] = rounded(values, dtype, name)
+    return result
+
+
+def as_float_targets(targets: Any, shape: tuple[int, int], dtype: npt.DTypeLike) -> FloatArray:
+    array = as_float_array(targets, "targets", ndim=2, shape=shape)
+    if array.dtype != dtype:
+        raise TypeError(
+            f"targets: expected {np.dtype(dtype)} like the outputs, got {array.dtype}; convert with .astype"
+        )
+    return array
+
+
+def as_integers(
+    targets: Any, shape: tuple[int, ...], expected: str, most: int, *, kinds: str, hint: str = ""
+) -> npt.NDArray[np.int64]:
+    """Targets from 0 to ``most`` as int64, from an array of one of the ``kinds`` of dtypes that holds integers only."""
+    if np.ma.is_masked(targets):
+        raise ValueError(f"targets: expected {expected}, got masked entries; fill or remove them")
+    try:
+        array = np.asarray(targets)
+    except ValueError as error:
+        raise ValueError(f"targets: expected shape {shape}, got rows of different lengths") from error
+    if array.dtype.kind not in kinds:
+        raise TypeError(f"targets: expected {expected}, got dtype {array.dtype}; convert with .astype{hint}")
+    if array.shape != shape:
+        raise ValueError(f"targets: expected {expected}, shape {shape}, got shape {array.shape}{hint}")
+    if array.dtype.kind == "f":
+        array = array.astype(np.float64, copy=False)
+    wrong = ~((array >= 0) & (array <= most) & (array == np.floor(array)))
+    if wrong.any():
+        where = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(f"targets: expected {expected}, got {array[where]} at index {where}")
+    return array.astype(np.int64, copy=False)

@@ -1,0 +1,239 @@
+"""What every likelihood is: a distribution of targets given the outputs, and a square root of its information."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .._validate import FloatArray, as_float_array, positive_int
+from ._values import as_float_targets, rounded
+
+__all__ = ["Independent", "Likelihood"]
+
+_SEED_BYTES = 2**24  # held at once where seeds are made only to be multiplied
+
+
+class Likelihood(ABC):
+    r"""A distribution p(y | f) of targets given the C outputs of a network; subclass it for a distribution of your own.
+
+    Its Fisher information matrix needs a square root of :meth:`information`: the seeds, R columns
+    :math:`S_t` with :math:`S_t S_t^\top = I(f_t)`, from which the backward pass starts:
+
+    .. math:: F = \frac{1}{T} \sum_t J_t^\top S_t S_t^\top J_t, \qquad I(f) = \mathrm{E}_y [s s^\top],
+        \quad s = \partial \log p(y | f) / \partial f.
+
+    A subclass writes :meth:`log_density`, :meth:`score`, :meth:`information` and :meth:`sample`, for all samples at
+    once. Inside the library they are called with finite float arrays, and :meth:`score` and :meth:`log_density` with
+    targets that came from :meth:`sample` or through :meth:`as_targets`. The other methods have defaults; override
+    :meth:`seeds` where a square root of the information is known (and :meth:`seeds_times`,
+    :meth:`seeds_transposed_times` where it need not be formed), :meth:`num_seeds` where its rank R is below C,
+    :meth:`check_outputs` where not every C will do and :meth:`as_targets` where targets are not floats (T, C).
+
+    The built-in likelihoods compute in float64 and round to the dtype of the outputs; a result that this dtype cannot
+    hold raises ``ValueError``. Draws are made sample after sample, so batches drawn one after the other from one
+    generator give the same targets as all samples drawn at once.
+
+    Attributes
+    ----------
+    name : str
+        Name for messages; the class's own, in lower case, unless set.
+    depends_on_outputs : bool
+        Whether ``information(outputs)`` does. Set False where it does not: predictions then draw no outputs.
+
+    Examples
+    --------
+    Waiting times, exponential with rate :math:`e^f`: log p = f - y e^f, so the score is 1 - y e^f and I = 1.
+
+    >>> import numpy as np, fisherfield as ff
+    >>> class Exponential(ff.likelihoods.Likelihood):
+    ...     def log_density(self, outputs, targets):
+    ...         return (outputs - targets * np.exp(outputs)).sum(axis=1)
+    ...     def score(self, outputs, targets):
+    ...         return (1 - targets * np.exp(outputs)).astype(outputs.dtype)
+    ...     def information(self, outputs):
+    ...         samples, num_outputs = outputs.shape
+    ...         return np.broadcast_to(np.eye(num_outputs), (samples, num_outputs, num_outputs))
+    ...     def sample(self, outputs, rng):
+    ...         return rng.exponential(np.exp(-outputs))
+
+    The information is the second moment of the score; Gauss-Laguerre quadrature over y e^f takes it exactly:
+
+    >>> waiting, f = Exponential(), np.array([[0.7]])
+    >>> nodes, weights = np.polynomial.laguerre.laggauss(5)
+    >>> scores = np.array([waiting.score(f, x * np.exp(-f))[0] for x in nodes])
+    >>> np.allclose(np.einsum("n,ni,nj->ij", weights, scores, scores), waiting.information(f)[0])
+    True
+
+    >>> net = ff.MLP(widths=(3, 8, 2), activation="tanh", weight_var=1.0, bias_var=0.1).sample(seed=0)
+    >>> fim = ff.Fisher(net, np.random.default_rng(0).standard_normal((4, 3)), likelihood=waiting)
+    >>> fim.dual().shape
+    (8, 8)
+    """
+
+    depends_on_outputs: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """Name for messages."""
+        return type(self).__name__.lower()
+
+    @abstractmethod
+    def log_density(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
+        """Return log p(y_t | f_t), natural logarithm, normalised, shape (T,), for outputs (T, C)."""
+
+    @abstractmethod
+    def score(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
+        """Return the gradients d log p(y_t | f_t) / d f_t, shape and dtype of the outputs, (T, C)."""
+
+    @abstractmethod
+    def information(self, outputs: FloatArray) -> FloatArray:
+        """Return the Fisher information of the output, E[score score^T], shape (T, C, C), for outputs (T, C)."""
+
+    @abstractmethod
+    def sample(self, outputs: FloatArray, rng: np.random.Generator) -> npt.NDArray[Any]:
+        """Return one target per sample drawn from p(y | f_t), for outputs (T, C), in the format of the targets."""
+
+    def num_seeds(self, num_outputs: int) -> int:
+        """Return R, the columns of the square root of the information: its rank; C unless overridden."""
+        return num_outputs
+
+    def seeds(self, outputs: FloatArray) -> FloatArray:
+        r"""Return a square root of the information: ``sum_r S[r, t] S[r, t]^T = information[t]``.
+
+        The default takes the R largest eigenpairs of every matrix of :meth:`information`, in float64:
+        :math:`S_r = \sqrt{\lambda_r} v_r`. An eigenvalue within rounding of zero counts as zero.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+
+        Returns
+        -------
+        array, shape (R, T, C)
+            Seeds in the dtype of ``outputs``, C-contiguous.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), or the information is none of shape (T, C, C), is not
+            symmetric, has a negative eigenvalue or more than R that are not zero.
+        """
+        f, dtype = self._outputs(outputs)
+        rank = _as_rank(self.num_seeds(f.shape[1]), f.shape[1])
+        values, vectors = _eigenpairs(self.information(f), f.shape, rank)
+        roots = np.sqrt(np.maximum(values, 0))
+        return rounded((vectors * roots[:, None, :]).transpose(2, 0, 1), dtype, "seeds")
+
+    def seeds_times(self, outputs: FloatArray, u: FloatArray) -> FloatArray:
+        """Return ``sum_r S[r, t] u[r, t]``, shape (T, C), for outputs (T, C) and u (R, T)."""
+        y = np.empty_like(outputs)
+        for part in self._parts(outputs):
+            np.einsum("rtk,rt->tk", self.seeds(outputs[part]), u[:, part], out=y[part])
+        return y
+
+    def seeds_transposed_times(self, outputs: FloatArray, y: FloatArray) -> FloatArray:
+        """Return ``S[r, t] . y[t]``, shape (R, T), for outputs and y (T, C)."""
+        u = np.empty((self.num_seeds(outputs.shape[1]), len(outputs)), outputs.dtype)
+        for part in self._parts(outputs):
+            u[:, part] = np.einsum("rtk,tk->rt", self.seeds(outputs[part]), y[part])
+        return u
+
+    def _parts(self, outputs: FloatArray) -> Iterator[slice]:
+        """Ranges of samples whose seeds, of C^2 numbers each, take little memory."""
+        step = max(1, _SEED_BYTES // (outputs.shape[1] ** 2 * 8))
+        return (slice(begin, begin + step) for begin in range(0, len(outputs), step))
+
+    def check_outputs(self, num_outputs: int) -> None:
+        """Raise ``ValueError`` if a network of so many outputs does not fit; the default accepts any number."""
+        return
+
+    def as_targets(self, targets: Any, *, num_samples: int, num_outputs: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Return ``targets`` as the array that :meth:`score` takes, or raise; the default wants floats (T, C).
+
+        Parameters
+        ----------
+        targets : array_like
+            Targets y_t of the samples.
+        num_samples, num_outputs : int
+            T and C.
+        dtype : dtype
+            Precision of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape, another dtype, NaN or infinity.
+        """
+        return as_float_targets(targets, (num_samples, num_outputs), dtype)
+
+    def _outputs(self, outputs: Any) -> tuple[FloatArray, np.dtype[Any]]:
+        """Outputs in float64, and the dtype that results are rounded to."""
+        array = as_float_array(outputs, "outputs", ndim=2)
+        self.check_outputs(array.shape[1])
+        return array.astype(np.float64, copy=False), array.dtype
+
+    def _targets(self, targets: Any, outputs: FloatArray, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Checked targets of ``outputs``: integers, or floats in float64."""
+        samples, num_outputs = outputs.shape
+        y = self.as_targets(targets, num_samples=samples, num_outputs=num_outputs, dtype=dtype)
+        return y.astype(np.float64, copy=False) if y.dtype.kind == "f" else y
+
+
+class Independent(Likelihood):
+    """A likelihood whose information is diagonal: seeds are unit vectors times the roots of its entries."""
+
+    @abstractmethod
+    def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+        """Square roots of the diagonal of the information, (T, C), at the float64 outputs f."""
+
+    def seeds(self, outputs: FloatArray) -> FloatArray:
+        """Return the diagonal square root of the information, row by row, shape (C, T, C)."""
+        roots = self._rounded_roots(outputs)
+        diagonal = np.arange(roots.shape[1])
+        result = np.zeros((len(diagonal), *roots.shape), roots.dtype)
+        result[diagonal, :, diagonal] = roots.T
+        return result
+
+    def seeds_times(self, outputs: FloatArray, u: FloatArray) -> FloatArray:
+        """Return ``sum_r S[r, t] u[r, t]``, shape (T, C), for outputs (T, C) and u (C, T)."""
+        return self._rounded_roots(outputs) * u.T
+
+    def seeds_transposed_times(self, outputs: FloatArray, y: FloatArray) -> FloatArray:
+        """Return ``S[r, t] . y[t]``, shape (C, T), for outputs and y (T, C)."""
+        return np.ascontiguousarray((self._rounded_roots(outputs) * y).T)
+
+    def _rounded_roots(self, outputs: FloatArray) -> FloatArray:
+        f, dtype = self._outputs(outputs)
+        return rounded(self._roots(f, dtype), dtype, "seeds")
+
+
+def _eigenpairs(information: FloatArray, shape: tuple[int, ...], rank: int) -> tuple[FloatArray, FloatArray]:
+    """The ``rank`` largest eigenpairs of positive semi-definite matrices of at most that rank, or ``ValueError``."""
+    samples, num_outputs = shape
+    matrices = as_float_array(information, "information", ndim=3, shape=(samples, num_outputs, num_outputs))
+    rounding = 100 * num_outputs * np.finfo(matrices.dtype).eps
+    matrices = matrices.astype(np.float64, copy=False)
+    limits = rounding * np.abs(matrices).max(axis=(1, 2))
+    _refuse(np.abs(matrices - matrices.transpose(0, 2, 1)).max(axis=(1, 2)) > limits, "a symmetric matrix", "another")
+    values, vectors = np.linalg.eigh(matrices)
+    _refuse(values[:, 0] < -limits, "no negative eigenvalue", "one")
+    dropped = values[:, :-rank]
+    _refuse((dropped > limits[:, None]).any(axis=1), f"rank num_seeds = {rank} or less", "a higher one")
+    return values[:, -rank:], vectors[:, :, -rank:]
+
+
+def _as_rank(value: Any, num_outputs: int) -> int:
+    rank = positive_int(value, "num_seeds")
+    if rank > num_outputs:
+        raise ValueError(f"num_seeds: expected at most C = {num_outputs}, got {rank}; override seeds too for more")
+    return rank
+
+
+def _refuse(wrong: npt.NDArray[np.bool_], expected: str, got: str) -> None:
+    if wrong.any():
+        raise ValueError(f"information: expected {expected}, got {got} at sample {wrong.argmax()}")

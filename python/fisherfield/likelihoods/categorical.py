@@ -1,0 +1,166 @@
+"""One of C classes: the softmax, without cancellation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._validate import FloatArray, as_generator
+from ._values import as_integers, rounded
+from .base import Likelihood
+
+__all__ = ["Categorical"]
+
+_NO_PROBABILITY = -750.0  # exp of anything below is zero in float64
+
+
+@dataclass(frozen=True)
+class Categorical(Likelihood):
+    r"""One of C classes with probabilities g = softmax(f): classification by cross-entropy; also named "softmax".
+
+    .. math:: \log p = f_y - \log \sum_k e^{f_k}, \quad s = e_y - g, \quad I = \mathrm{diag}(g) - g g^\top, \quad
+        R = C - 1.
+
+    (:math:`I` is :math:`Q_n` of Karakida, Akaho, Amari 2019, "Pathological spectra of the Fisher information metric".)
+    The seeds are the Cholesky factor of the information, known in closed form (Tanabe and Sagae 1992; breaking a stick
+    piece by piece): with the tails :math:`q_j = \sum_{i>j} g_i`,
+
+    .. math:: S_{jj} = \sqrt{g_j q_j / q_{j-1}}, \quad S_{ij} = -g_i \sqrt{g_j / (q_{j-1} q_j)} \; (i > j), \quad
+        S_{ij} = 0 \; (i < j),
+
+    and a column whose tail is zero is zero. Nothing is found by subtraction from 1, so a saturated softmax keeps its
+    accuracy; probabilities that float64 cannot hold (relative to the largest, about 1e-308) count as zero.
+    Targets are class indices 0 to C - 1, shape (T,), of an integer dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fisherfield.likelihoods import Categorical
+    >>> Categorical().information(np.zeros((1, 2))).tolist()
+    [[[0.25, -0.25], [-0.25, 0.25]]]
+    >>> Categorical().seeds(np.zeros((1, 2))).tolist()
+    [[[0.5, -0.5]]]
+    """
+
+    name = "categorical"
+
+    def num_seeds(self, num_outputs: int) -> int:
+        """Return C - 1: probabilities sum to one, so adding a constant to all outputs changes nothing."""
+        return num_outputs - 1
+
+    def check_outputs(self, num_outputs: int) -> None:
+        """Raise ``ValueError`` for a single output."""
+        if num_outputs < 2:
+            raise ValueError(
+                f"outputs: expected at least 2 for the categorical likelihood, got {num_outputs}: with one output the "
+                "class is certain and F = 0; for two classes with one logit use 'bernoulli'"
+            )
+
+    def as_targets(
+        self, targets: Any, *, num_samples: int, num_outputs: int, dtype: npt.DTypeLike
+    ) -> npt.NDArray[np.int64]:
+        """Return ``targets`` as class indices, int64, shape (T,), or raise."""
+        expected = f"class indices from 0 to {num_outputs - 1}"
+        hint = "; for rows of probabilities 0 and 1 give targets.argmax(axis=1)"
+        return as_integers(targets, (num_samples,), expected, num_outputs - 1, kinds="iu", hint=hint)
+
+    def log_density(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
+        """Return the logarithm of the softmax at the target, shape (T,), for outputs (T, C) and classes (T,)."""
+        f, dtype = self._outputs(outputs)
+        y = self._targets(targets, f, dtype)
+        weights = _relative_weights(f)
+        largest = f.argmax(axis=1)[:, None]
+        np.put_along_axis(weights, largest, 0, axis=1)  # its weight is 1, which log1p adds
+        with np.errstate(over="ignore"):
+            below = np.take_along_axis(f, y[:, None], axis=1) - np.take_along_axis(f, largest, axis=1)
+        return rounded(below[:, 0] - np.log1p(weights.sum(axis=1)), dtype, "log_density")
+
+    def score(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
+        """Return ``e_y - g``, shape (T, C), for outputs (T, C) and classes (T,)."""
+        f, dtype = self._outputs(outputs)
+        y = self._targets(targets, f, dtype)
+        weights = _relative_weights(f)
+        result = -weights
+        at_target = y[:, None]
+        np.put_along_axis(result, at_target, np.take_along_axis(_sums_of_others(weights), at_target, axis=1), axis=1)
+        return rounded(result / weights.sum(axis=1, keepdims=True), dtype, "score")
+
+    def information(self, outputs: FloatArray) -> FloatArray:
+        """Return ``diag(g) - g g^T``, shape (T, C, C), for outputs (T, C); its diagonal is g times the other g."""
+        f, dtype = self._outputs(outputs)
+        weights = _relative_weights(f)
+        total = weights.sum(axis=1, keepdims=True)
+        g = weights / total
+        result = np.empty((*f.shape, f.shape[1]), dtype)
+        np.multiply(-g[:, :, None], g[:, None, :], out=result, casting="same_kind")
+        diagonal = np.arange(f.shape[1])
+        result[:, diagonal, diagonal] = g * (_sums_of_others(weights) / total)
+        return result
+
+    def seeds(self, outputs: FloatArray) -> FloatArray:
+        """Return the Cholesky factor of the information, column by column, shape (C - 1, T, C)."""
+        f, dtype = self._outputs(outputs)
+        weights, roots, slopes = self._cholesky(f)
+        result = np.zeros((f.shape[1] - 1, *f.shape), dtype)
+        for j, column in enumerate(result):
+            column[:, j] = roots[:, j]
+            np.multiply(weights[:, j + 1 :], slopes[:, j, None], out=column[:, j + 1 :], casting="same_kind")
+        return result
+
+    def _cholesky(self, f: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """``S_ij`` = roots_j for i = j, weights_i slopes_j for i > j: (T, C), (T, C - 1) and (T, C - 1)."""
+        weights = _relative_weights(f)
+        total, first, tails = weights.sum(axis=1, keepdims=True), weights[:, :-1], _tails(weights)
+        positive = np.where(tails > 0, tails, 1)
+        roots = np.sqrt(first / total * (tails / (first + positive)))
+        return weights, roots, roots / -positive
+
+    def seeds_times(self, outputs: FloatArray, u: FloatArray) -> FloatArray:
+        """Return S u, shape (T, C), for outputs (T, C) and u (C - 1, T), by sums over the columns before each row."""
+        f, dtype = self._outputs(outputs)
+        weights, roots, slopes = self._cholesky(f)
+        y = np.zeros(f.shape)
+        y[:, :-1] = roots * u.T
+        y[:, 1:] += weights[:, 1:] * np.cumsum(slopes * u.T, axis=1)
+        return y.astype(dtype)
+
+    def seeds_transposed_times(self, outputs: FloatArray, y: FloatArray) -> FloatArray:
+        """Return S^T y, shape (C - 1, T), for outputs and y (T, C), by sums over the rows after each column."""
+        f, dtype = self._outputs(outputs)
+        weights, roots, slopes = self._cholesky(f)
+        below = np.cumsum((weights * y)[:, :0:-1], axis=1)[:, ::-1]
+        return np.ascontiguousarray((roots * y[:, :-1] + slopes * below).T.astype(dtype))
+
+    def sample(self, outputs: FloatArray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Return classes drawn with the softmax's probabilities, int64, shape (T,), for outputs (T, C)."""
+        f, _ = self._outputs(outputs)
+        upper = np.cumsum(_relative_weights(f), axis=1)
+        height = as_generator(rng, "rng").random((len(f), 1)) * upper[:, -1:]
+        classes: npt.NDArray[np.int64] = (upper[:, :-1] <= height).sum(axis=1, dtype=np.int64)
+        return classes
+
+
+def _relative_weights(f: FloatArray) -> FloatArray:
+    """``exp(f - max f)`` in every row, the largest exactly 1; what the difference was rounded by is put back in."""
+    largest = f.max(axis=1, keepdims=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        below = f - largest
+        back = below - f
+        lost = (f - (below - back)) - (largest + back)
+        return np.where(below < _NO_PROBABILITY, 0.0, np.exp(below) * (1 + lost))
+
+
+def _tails(weights: FloatArray) -> FloatArray:
+    """Sum of the entries after each but the last: (T, C) to (T, C - 1)."""
+    return np.cumsum(weights[:, :0:-1], axis=1)[:, ::-1]
+
+
+def _sums_of_others(weights: FloatArray) -> FloatArray:
+    """Sum of all entries of a row but one: sums of positive numbers from both ends, shape (T, C)."""
+    result = np.zeros_like(weights)
+    np.cumsum(weights[:, :-1], axis=1, out=result[:, 1:])
+    result[:, :-1] += _tails(weights)
+    return result

@@ -1,0 +1,145 @@
+"""Independent events and counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from .._validate import FloatArray, as_generator
+from ._values import as_integers, diagonal_matrices, exponentials, rounded
+from .base import Independent
+
+__all__ = ["Bernoulli", "Poisson"]
+
+_MOST = 2**63 - 1024  # largest float64 that int64 can hold: counts up to here come as integers or floats
+
+
+@dataclass(frozen=True)
+class Bernoulli(Independent):
+    r"""C independent events with probabilities p = 1 / (1 + e^-f): binary or multi-label classification.
+
+    .. math:: \log p(y) = -\sum_k \log(1 + e^{(1 - 2 y_k) f_k}), \quad s = y - p, \quad
+        I = \mathrm{diag}(p (1 - p)), \quad S_{kk} = e^{-|f_k| / 2} / (1 + e^{-|f_k|}), \quad R = C.
+
+    Targets are 0 or 1, shape (T, C), of a boolean, integer or floating dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fisherfield.likelihoods import Bernoulli
+    >>> Bernoulli().score(np.zeros((1, 2)), np.array([[True, False]])).tolist()
+    [[0.5, -0.5]]
+    """
+
+    name = "bernoulli"
+
+    def as_targets(self, targets: Any, *, num_samples: int, num_outputs: int, dtype: npt.DTypeLike) -> FloatArray:
+        """Return ``targets`` as 0 and 1 of that dtype, shape (T, C), or raise."""
+        events: FloatArray = as_integers(targets, (num_samples, num_outputs), "0 or 1", 1, kinds="biuf").astype(dtype)
+        return events
+
+    def log_density(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
+        """Return log p(y_t | f_t), shape (T,), for outputs and targets (T, C)."""
+        f, dtype = self._outputs(outputs)
+        y = self._targets(targets, f, dtype)
+        return rounded(special.log_expit((2 * y - 1) * f).sum(axis=1), dtype, "log_density")
+
+    def score(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
+        """Return ``y - p``, shape (T, C), for outputs and targets (T, C)."""
+        f, dtype = self._outputs(outputs)
+        y = self._targets(targets, f, dtype)
+        sign = 2 * y - 1
+        return rounded(sign * special.expit(-sign * f), dtype, "score")
+
+    def information(self, outputs: FloatArray) -> FloatArray:
+        """Return ``diag(p (1 - p))``, shape (T, C, C), for outputs (T, C)."""
+        f, dtype = self._outputs(outputs)
+        return diagonal_matrices(special.expit(f) * special.expit(-f), dtype, "information")
+
+    def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+        half = np.exp(-0.5 * np.abs(f))
+        return np.asarray(half / (1 + half**2))
+
+    def sample(self, outputs: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Return events 0 and 1, shape (T, C), in the dtype of the outputs (T, C)."""
+        f, dtype = self._outputs(outputs)
+        events: FloatArray = (as_generator(rng, "rng").random(f.shape) < special.expit(f)).astype(dtype)
+        return events
+
+
+@dataclass(frozen=True)
+class Poisson(Independent):
+    r"""C independent counts of rates e^f (logarithmic link).
+
+    .. math:: \log p(y) = \sum_k \left[ y_k f_k - e^{f_k} - \log y_k! \right], \quad s = y - e^f, \quad
+        I = \mathrm{diag}(e^f), \quad S_{kk} = e^{f_k / 2}, \quad R = C.
+
+    Targets are counts 0, 1, 2, ..., shape (T, C), of an integer dtype or floats with integral values. Where a rate
+    overflows the dtype of the outputs, every method raises ``ValueError`` that names the sample and the output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fisherfield.likelihoods import Poisson
+    >>> Poisson().score(np.zeros((1, 2)), np.array([[3, 0]])).tolist()
+    [[2.0, -1.0]]
+    """
+
+    name = "poisson"
+
+    def as_targets(
+        self, targets: Any, *, num_samples: int, num_outputs: int, dtype: npt.DTypeLike
+    ) -> npt.NDArray[np.int64]:
+        """Return ``targets`` as counts, int64, shape (T, C), or raise."""
+        return as_integers(targets, (num_samples, num_outputs), "counts 0, 1, 2, ...", _MOST, kinds="iuf")
+
+    def log_density(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
+        """Return log p(y_t | f_t), shape (T,), for outputs and counts (T, C)."""
+        f, dtype = self._outputs(outputs)
+        y = self._targets(targets, f, dtype)
+        rate = _rates(f, dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            terms = y * f - rate - special.gammaln(y + 1.0)
+        return rounded(terms.sum(axis=1), dtype, "log_density")
+
+    def score(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
+        """Return ``y - e^f``, shape (T, C), for outputs and counts (T, C)."""
+        f, dtype = self._outputs(outputs)
+        return rounded(self._targets(targets, f, dtype) - _rates(f, dtype), dtype, "score")
+
+    def information(self, outputs: FloatArray) -> FloatArray:
+        """Return ``diag(e^f)``, shape (T, C, C), for outputs (T, C)."""
+        f, dtype = self._outputs(outputs)
+        return diagonal_matrices(_rates(f, dtype), dtype, "information")
+
+    def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+        _rates(f, dtype)  # refuses those that overflow, as the other methods do
+        return np.asarray(np.exp(0.5 * f))
+
+    def sample(self, outputs: FloatArray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Return counts, int64, shape (T, C), for outputs (T, C).
+
+        Raises
+        ------
+        ValueError
+            If a rate is above about 9.2e18, the largest for which NumPy draws counts.
+        """
+        f, dtype = self._outputs(outputs)
+        rate, generator = _rates(f, dtype), as_generator(rng, "rng")
+        try:
+            counts: npt.NDArray[np.int64] = generator.poisson(rate)
+        except ValueError as error:
+            t, k = np.unravel_index(rate.argmax(), rate.shape)
+            raise ValueError(
+                f"outputs: expected rates e^f of at most about 9.2e18, for which NumPy can draw counts, got "
+                f"exp({f[t, k]:g}) at sample {t}, output {k}; scale the weights of the last layer down"
+            ) from error
+        return counts
+
+
+def _rates(f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+    return exponentials(f, dtype, "rates e^f")

@@ -1,0 +1,188 @@
+"""Gaussian targets: of given variance, and of a variance that is an output itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .._validate import FloatArray, as_generator, as_sequence, non_negative
+from ._values import as_float_targets, diagonal_matrices, exponentials, rounded
+from .base import Independent
+
+__all__ = ["Gaussian", "HeteroscedasticGaussian"]
+
+_LOG_2PI = float(np.log(2 * np.pi))
+
+
+@dataclass(frozen=True)
+class Gaussian(Independent):
+    r"""``y ~ N(f, diag(noise_var))``: least squares (Karakida, Akaho, Amari 2019, Eqs. 1-2, with unit noise).
+
+    .. math:: \log p = -\tfrac12 \sum_k \left[ (y_k - f_k)^2 / \sigma_k^2 + \log 2\pi\sigma_k^2 \right], \quad
+        s = (y - f) / \sigma^2, \quad I = \mathrm{diag}(1 / \sigma^2), \quad R = C.
+
+    With unit noise the seeds are the C unit vectors and the dual is the empirical neural tangent kernel over T.
+    Targets are floats (T, C) in the precision of the outputs.
+
+    Parameters
+    ----------
+    noise_var : float or sequence of C floats, default 1.0
+        Variance of the noise, > 0: one for all outputs, or one for each.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a variance is not a finite number > 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fisherfield.likelihoods import Gaussian
+    >>> Gaussian(noise_var=(0.25, 4.0)).information(np.zeros((1, 2))).tolist()
+    [[[4.0, 0.0], [0.0, 0.25]]]
+    """
+
+    depends_on_outputs: ClassVar[bool] = False
+
+    noise_var: float | tuple[float, ...] = 1.0
+
+    def __post_init__(self) -> None:
+        value: Any = self.noise_var
+        several = isinstance(value, (list, tuple)) or np.ndim(value) > 0
+        object.__setattr__(self, "noise_var", _variances(value) if several else _variance(value, "noise_var"))
+
+    name = "gaussian"
+
+    def check_outputs(self, num_outputs: int) -> None:
+        """Raise ``ValueError`` if there is one variance per output, but not for so many outputs."""
+        if isinstance(self.noise_var, tuple) and len(self.noise_var) != num_outputs:
+            raise ValueError(
+                f"noise_var: expected one number, or one for each of {num_outputs} outputs, got {len(self.noise_var)}"
+            )
+
+    def log_density(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
+        """Return log p(y_t | f_t), shape (T,); outputs and targets are floats (T, C)."""
+        f, dtype = self._outputs(outputs)
+        y = self._targets(targets, f, dtype)
+        variance = np.asarray(self.noise_var)
+        with np.errstate(over="ignore", invalid="ignore"):
+            terms = (y - f) ** 2 / variance + np.log(variance) + _LOG_2PI
+        return rounded(-0.5 * terms.sum(axis=1), dtype, "log_density")
+
+    def score(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
+        """Return ``(y - f) / noise_var``, shape (T, C); outputs and targets are floats (T, C)."""
+        f, dtype = self._outputs(outputs)
+        y = self._targets(targets, f, dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            result = (y - f) / np.asarray(self.noise_var)
+        return rounded(result, dtype, "score")
+
+    def information(self, outputs: FloatArray) -> FloatArray:
+        """Return ``diag(1 / noise_var)`` at every sample, shape (T, C, C), for outputs (T, C)."""
+        f, dtype = self._outputs(outputs)
+        with np.errstate(over="ignore"):
+            precision = 1 / np.asarray(self.noise_var)
+        return diagonal_matrices(np.broadcast_to(precision, f.shape), dtype, "information")
+
+    def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+        return np.broadcast_to(1 / np.sqrt(self.noise_var), f.shape)
+
+    def sample(self, outputs: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Return ``f`` and noise, shape (T, C), in the dtype of the outputs (T, C)."""
+        f, dtype = self._outputs(outputs)
+        noise = as_generator(rng, "rng").standard_normal(f.shape)
+        with np.errstate(over="ignore"):
+            targets = f + np.sqrt(self.noise_var) * noise
+        return rounded(targets, dtype, "sample")
+
+
+@dataclass(frozen=True)
+class HeteroscedasticGaussian(Independent):
+    r"""``y ~ N(mu, diag(exp(s)))`` whose mean and log variance both are outputs, (mu_1..mu_m, s_1..s_m), C = 2 m.
+
+    .. math:: \log p = -\tfrac12 \sum_k \left[ (y_k - \mu_k)^2 e^{-s_k} + s_k + \log 2\pi \right], \quad
+        \partial_\mu = (y - \mu) e^{-s}, \quad \partial_s = \tfrac12 [(y - \mu)^2 e^{-s} - 1], \quad
+        I = \mathrm{diag}(e^{-s}, \tfrac12), \quad R = C.
+
+    Targets are floats (T, m) in the precision of the outputs. Where :math:`e^{-s}` overflows it, ``ValueError`` names
+    the sample and the output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fisherfield.likelihoods import HeteroscedasticGaussian
+    >>> HeteroscedasticGaussian().score(np.array([[1.0, 0.0]]), np.array([[3.0]])).tolist()
+    [[2.0, 1.5]]
+    """
+
+    name = "heteroscedastic"
+
+    def check_outputs(self, num_outputs: int) -> None:
+        """Raise ``ValueError`` if the number of outputs is odd."""
+        if num_outputs % 2:
+            raise ValueError(
+                f"outputs: expected an even number for the heteroscedastic likelihood, got {num_outputs}; "
+                "give the last layer a mean and a log variance for every target"
+            )
+
+    def as_targets(self, targets: Any, *, num_samples: int, num_outputs: int, dtype: npt.DTypeLike) -> FloatArray:
+        """Return ``targets`` as floats (T, C / 2) of that dtype, or raise."""
+        return as_float_targets(targets, (num_samples, num_outputs // 2), dtype)
+
+    def log_density(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
+        """Return log p(y_t | f_t), shape (T,), for outputs (T, C) and targets (T, C / 2)."""
+        f, dtype = self._outputs(outputs)
+        y = self._targets(targets, f, dtype)
+        mean, log_var, precision = _means_and_variances(f, dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            terms = (y - mean) ** 2 * precision + log_var + _LOG_2PI
+        return rounded(-0.5 * terms.sum(axis=1), dtype, "log_density")
+
+    def score(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
+        """Return ``((y - mu) e^-s, ((y - mu)^2 e^-s - 1) / 2)``, shape (T, C), for targets (T, C / 2)."""
+        f, dtype = self._outputs(outputs)
+        y = self._targets(targets, f, dtype)
+        mean, _, precision = _means_and_variances(f, dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            slope = (y - mean) * precision
+            result = np.hstack([slope, 0.5 * ((y - mean) * slope - 1)])
+        return rounded(result, dtype, "score")
+
+    def information(self, outputs: FloatArray) -> FloatArray:
+        """Return ``diag(e^-s, 1/2)``, shape (T, C, C), for outputs (T, C)."""
+        f, dtype = self._outputs(outputs)
+        _, _, precision = _means_and_variances(f, dtype)
+        return diagonal_matrices(np.hstack([precision, np.full_like(precision, 0.5)]), dtype, "information")
+
+    def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+        _, log_var, _ = _means_and_variances(f, dtype)
+        return np.hstack([np.exp(-0.5 * log_var), np.full_like(log_var, np.sqrt(0.5))])
+
+    def sample(self, outputs: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Return ``mu`` and noise of variance ``e^s``, shape (T, C / 2), in the dtype of the outputs (T, C)."""
+        f, dtype = self._outputs(outputs)
+        mean, log_var, _ = _means_and_variances(f, dtype)
+        noise = as_generator(rng, "rng").standard_normal(mean.shape)
+        with np.errstate(over="ignore", invalid="ignore"):
+            targets = mean + np.exp(0.5 * log_var) * noise
+        return rounded(targets, dtype, "sample")
+
+
+def _means_and_variances(f: FloatArray, dtype: np.dtype[Any]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Means, log variances and inverse variances, (T, C / 2) each, of outputs (T, C)."""
+    mean, log_var = np.hsplit(f, 2)
+    return mean, log_var, exponentials(-log_var, dtype, "inverse variances e^-s", first=mean.shape[1])
+
+
+def _variance(value: Any, name: str) -> float:
+    return non_negative(value, name, strict=True)
+
+
+def _variances(values: Any) -> tuple[float, ...]:
+    sequence = as_sequence(values, "noise_var", "a number, or a sequence of one number per output")
+    if len(sequence) == 0:
+        raise ValueError("noise_var: expected a number, or one for each output, got an empty sequence")
+    return tuple(_variance(value, f"noise_var[{k}]") for k, value in enumerate(sequence))
