@@ -83,7 +83,7 @@ GROUND = {
 }  # fmt: skip
 ENSEMBLE = {"architecture"}  # drawn from by the measuring side, averaged over by the theory
 MEASURING = {
-    "network", "factors", "linearized", "products", "costs", "gram", "gramfile", "panels", "top_eigenpairs", "metric",
+    "network", "factors", "curvature", "unitwise", "linearized", "products", "costs", "gram", "gramfile", "panels", "top_eigenpairs", "metric",
     "matrixfree", "network_metric", "centered", "conditional", "fisher", "features", "tangent", "diagonal",
 }  # fmt: skip
 THEORY = {"theory"}

@@ -24,14 +24,15 @@ def test_forward_float32(case):
 @given(cases(max_width=6, max_samples=4))
 def test_hidden_layers_give_values_and_derivatives(case):
     assume(case.smooth_here)
-    layers, bare = list(case.net.hidden_layers(case.X)), list(case.net.hidden_layers(case.X, derivative=False))
+    layers, bare = (list(case.net.hidden_layers(case.X, order=order)) for order in (2, 0))
     assert len(layers) == len(bare) == case.net.depth - 1
     expected = zip(*(case.twin.pre_activations(x) for x in case.X), strict=True)
-    for phi, (value, slope), (same, none), u in zip(case.twin.functions, layers, bare, expected, strict=False):
-        assert none is None
+    functions = zip(case.twin.functions, case.net.activations, strict=True)
+    for (phi, activation), (value, slope, bend), (same,), u in zip(functions, layers, bare, expected, strict=False):
         np.testing.assert_array_equal(value, same)
         assert_close(value, phi(np.array(u)), tolerance=1e-12, scale=1.0 + np.abs(u).max())
         assert_close(slope, reference.derivative(phi, np.array(u)), tolerance=1e-9, scale=1.0)
+        assert_close(bend, activation.evaluate(np.array(u), order=2)[2], tolerance=1e-7, scale=1.0)
 
 
 @given(cases())

@@ -1,4 +1,5 @@
-// Bindings of the measuring side: layer steps, Gram tiles, Jacobian, diagonal.
+// Bindings of the measuring side: layer steps, Gram tiles, Jacobian, sums over samples, second derivatives.
+#include <fisherfield/curvature.hpp>
 #include <fisherfield/gram.hpp>
 #include <fisherfield/jacobian.hpp>
 #include <fisherfield/layer.hpp>
@@ -34,20 +35,22 @@ T* mutable_pointer(std::optional<Array<T>>& array) {
 template <class T>
 void layer_forward(const Array<T>& h, const Array<T>& W, const std::optional<Array<T>>& b,
                    const fisherfield::Activation* phi, Array<T>& out, std::optional<Array<T>> slope, Index j0, Index j1,
-                   const std::optional<Array<T>>& skip, std::optional<Array<T>> pre) {
+                   const std::optional<Array<T>>& skip, std::optional<Array<T>> pre, std::optional<Array<T>> bend) {
   require(h.ndim() == 2 && W.ndim() == 2 && h.shape(1) == W.shape(1), "h, W");
   require(out.ndim() == 2 && out.shape(0) == h.shape(0) && out.shape(1) == W.shape(0), "out");
   require(!b || b->size() == W.shape(0), "b");
   require(!slope || slope->size() == out.size(), "slope");
   require(!skip || skip->size() == out.size(), "skip");
   require(!pre || pre->size() == out.size(), "pre");
+  require(!bend || (slope && bend->size() == out.size()), "bend");
   require(0 <= j0 && j0 <= j1 && j1 <= W.shape(0), "columns");
   T* const o = out.mutable_data();
   T* const s = mutable_pointer(slope);
   T* const p = mutable_pointer(pre);
+  T* const q = mutable_pointer(bend);
   py::gil_scoped_release release;
   fisherfield::layer_forward<T>(h.shape(0), h.shape(1), W.shape(0), h.data(), W.data(), b ? b->data() : nullptr, phi, o,
-                                s, skip ? skip->data() : nullptr, p, j0, j1);
+                                s, skip ? skip->data() : nullptr, p, q, j0, j1);
 }
 
 template <class T>
@@ -77,18 +80,22 @@ void layer_tangent(const std::optional<Array<T>>& h, const std::optional<Array<T
 
 template <class T>
 void layer_backward(const Array<T>& next, const Array<T>& W, const Array<T>& slope, Array<T>& out, Index j0, Index j1,
-                    bool skip) {
+                    bool skip, const std::optional<Array<T>>& bend, std::optional<Array<T>> bend_out) {
   require(next.ndim() == 3 && W.ndim() == 2 && next.shape(2) == W.shape(0), "next, W");
   require(slope.ndim() == 2 && slope.shape(0) == next.shape(1) && slope.shape(1) == W.shape(1), "slope");
   require(
       out.ndim() == 3 && out.shape(0) == next.shape(0) && out.shape(1) == next.shape(1) && out.shape(2) == W.shape(1),
       "out");
   require(!skip || W.shape(0) == W.shape(1), "W of a skip");
+  require(!bend == !bend_out && (!bend || bend->size() == slope.size()), "bend");
+  const Index bent = bend_out ? bend_out->shape(0) : 0;
+  require(!bend_out || (bent <= next.shape(0) && bend_out->size() == bent * slope.size()), "bend_out");
   require(0 <= j0 && j0 <= j1 && j1 <= W.shape(1), "columns");
   T* const o = out.mutable_data();
+  T* const q = mutable_pointer(bend_out);
   py::gil_scoped_release release;
   fisherfield::layer_backward<T>(next.shape(0), next.shape(1), W.shape(0), W.shape(1), next.data(), W.data(),
-                                 slope.data(), skip, o, j0, j1);
+                                 slope.data(), skip, o, bent, pointer(bend), q, j0, j1);
 }
 
 template <class T>
@@ -178,13 +185,50 @@ void layer_transposed_product(const Array<T>& A, const Array<T>& B, bool bias, c
 }
 
 template <class T>
-void layer_diagonal(const Array<T>& A, const Array<T>& B, bool bias, T scale, Array<T>& out, Index i0, Index i1) {
-  const auto factors = read_factors<T>({{A, B, bias}});
-  require(out.size() == B.shape(2) * (A.shape(1) + bias), "out");
-  require(0 <= i0 && i0 <= i1 && i1 <= B.shape(2), "rows");
+void sum_of_squares(const Array<T>& B, Array<T>& out, Index t0, Index t1) {
+  require(B.ndim() == 3 && out.size() == B.shape(1) * B.shape(2), "B, out");
+  require(0 <= t0 && t0 <= t1 && t1 <= B.shape(1), "samples");
   T* const o = out.mutable_data();
   py::gil_scoped_release release;
-  fisherfield::layer_diagonal<T>(factors, factors.layers[0], scale, o, i0, i1);
+  fisherfield::sum_of_squares<T>(B.shape(0), B.shape(1), B.shape(2), B.data(), o, t0, t1);
+}
+
+template <class T>
+void layer_power_sum(const Array<T>& A, const Array<T>& weights, bool bias, int power, Array<T>& out,
+                     std::pair<Index, Index> rows, std::pair<Index, Index> columns) {
+  require(A.ndim() == 2 && weights.ndim() == 2 && weights.shape(0) == A.shape(0), "A, weights");
+  const Index outputs = weights.shape(1), inputs = A.shape(1);
+  require(out.size() == outputs * (inputs + bias), "out");
+  require(power == 2 || power == 4, "power");
+  require(0 <= rows.first && rows.first <= rows.second && rows.second <= outputs, "rows");
+  require(0 <= columns.first && columns.first <= columns.second && columns.second <= inputs, "columns");
+  T* const o = out.mutable_data();
+  py::gil_scoped_release release;
+  fisherfield::layer_power_sum<T>({A.data(), nullptr, inputs, outputs, bias}, A.shape(0), weights.data(), power, o,
+                                  {rows.first, rows.second, columns.first, columns.second});
+}
+
+template <class T>
+using Step = std::tuple<Array<T>, Array<T>, Array<T>, bool>;  // (W, slope, c, skip)
+
+template <class T>
+void add_upper_curvature(const std::vector<Step<T>>& steps, Array<T>& out, Index t0, Index t1) {
+  require(out.ndim() == 3 && !steps.empty(), "out, steps");
+  const Index seeds = out.shape(0), samples = out.shape(1);
+  Index below = out.shape(2);
+  std::vector<fisherfield::HiddenStep<T>> hidden;
+  for (const auto& [W, slope, c, skip] : steps) {
+    require(W.ndim() == 2 && W.shape(1) == below, "W");
+    require(slope.ndim() == 2 && slope.shape(0) == samples && slope.shape(1) == below, "slope");
+    below = W.shape(0);
+    require(c.ndim() == 3 && c.shape(0) == seeds && c.shape(1) == samples && c.shape(2) == below, "c");
+    require(!skip || W.shape(0) == W.shape(1), "W of a skip");
+    hidden.push_back({W.data(), slope.data(), c.data(), below, skip});
+  }
+  require(0 <= t0 && t0 <= t1 && t1 <= samples, "samples");
+  T* const o = out.mutable_data();
+  py::gil_scoped_release release;
+  fisherfield::add_upper_curvature<T>(seeds, samples, out.shape(2), hidden, o, t0, t1);
 }
 
 template <class T>
@@ -192,8 +236,8 @@ void register_kernels(py::module_& m) {
   m.def("layer_forward", &layer_forward<T>, py::arg("h").noconvert(), py::arg("W").noconvert(),
         py::arg("b").noconvert(), py::arg("phi"), py::arg("out").noconvert(), py::arg("slope").noconvert(),
         py::arg("begin"), py::arg("end"), py::arg("skip").noconvert() = py::none(),
-        py::arg("pre").noconvert() = py::none(),
-        "Columns [begin, end) of pre = u, out = phi(u), slope = phi'(u), u = h W^T + b + skip; phi None: out = u.");
+        py::arg("pre").noconvert() = py::none(), py::arg("bend").noconvert() = py::none(),
+        "Columns [begin, end) of pre = u, out = phi(u), slope = phi'(u), bend = phi''(u), u = h W^T + b + skip.");
   m.def("layer_tangent", &layer_tangent<T>, py::arg("h").noconvert(), py::arg("dW").noconvert(),
         py::arg("db").noconvert(), py::arg("dh").noconvert(), py::arg("W").noconvert(), py::arg("slope").noconvert(),
         py::arg("out").noconvert(), py::arg("begin"), py::arg("end"), py::arg("dskip").noconvert() = py::none(),
@@ -201,8 +245,9 @@ void register_kernels(py::module_& m) {
         "Columns [begin, end) of dpre = h dW^T + db + dh W^T + dskip and out = slope * dpre; any but W may be None.");
   m.def("layer_backward", &layer_backward<T>, py::arg("next").noconvert(), py::arg("W").noconvert(),
         py::arg("slope").noconvert(), py::arg("out").noconvert(), py::arg("begin"), py::arg("end"),
-        py::arg("skip") = false,
-        "Columns [begin, end) of out = (next W) * slope (+ next), for next (R, T, outputs) and slope (T, inputs).");
+        py::arg("skip") = false, py::arg("bend").noconvert() = py::none(), py::arg("bend_out").noconvert() = py::none(),
+        "Columns [begin, end) of out = (next W) * slope (+ next), for next (R, T, outputs) and slope (T, inputs); of "
+        "the last seeds bend_out = (next W) * bend.");
   m.def("gram_tile", &gram_tile<T>, py::arg("layers").noconvert(), py::arg("scale"), py::arg("out").noconvert(),
         py::arg("rows"), py::arg("columns"), "One tile of the dual and its mirror image, for every pair of seeds.");
   m.def("kernel_tile", &kernel_tile<T>, py::arg("row_layers").noconvert(), py::arg("column_layers").noconvert(),
@@ -219,9 +264,14 @@ void register_kernels(py::module_& m) {
   m.def("layer_transposed_product", &layer_transposed_product<T>, py::arg("A").noconvert(), py::arg("B").noconvert(),
         py::arg("bias"), py::arg("u").noconvert(), py::arg("out").noconvert(), py::arg("rows"), py::arg("columns"),
         "Rows x columns of the layer's part of sum_rt u[r, t] gradient[r, t]; b goes with column 0.");
-  m.def("layer_diagonal", &layer_diagonal<T>, py::arg("A").noconvert(), py::arg("B").noconvert(), py::arg("bias"),
-        py::arg("scale"), py::arg("out").noconvert(), py::arg("begin"), py::arg("end"),
-        "Rows [begin, end) of the layer's part of the diagonal of the Fisher information matrix.");
+  m.def("sum_of_squares", &sum_of_squares<T>, py::arg("B").noconvert(), py::arg("out").noconvert(), py::arg("begin"),
+        py::arg("end"), "out[t] = sum_r B[r, t]^2, entry by entry, samples [begin, end).");
+  m.def("layer_power_sum", &layer_power_sum<T>, py::arg("A").noconvert(), py::arg("weights").noconvert(),
+        py::arg("bias"), py::arg("power"), py::arg("out").noconvert(), py::arg("rows"), py::arg("columns"),
+        "Rows x columns of out += sum_t weights[t, i] A[t, j]^power, power 2 or 4; b goes with column 0.");
+  m.def("add_upper_curvature", &add_upper_curvature<T>, py::arg("steps").noconvert(), py::arg("out").noconvert(),
+        py::arg("begin"), py::arg("end"),
+        "out[r, t, i] += sum_{m > l + 1} sum_j c^m[r, t, j] (d u^m_j / d u^l_i)^2, samples [begin, end).");
 }
 
 }  // namespace

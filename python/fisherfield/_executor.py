@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from ._validate import positive_int
 
-__all__ = ["Progress", "check_executor", "num_threads", "run"]
+__all__ = ["SERIAL", "Progress", "check_executor", "num_threads", "run"]
 
 Item = TypeVar("Item")
 Progress = bool | Callable[[int, int], object] | None
@@ -61,6 +61,15 @@ def _pool() -> ThreadPoolExecutor:
     if _default_pool is None:
         _default_pool = ThreadPoolExecutor(num_threads(), thread_name_prefix="fisherfield")
     return _default_pool
+
+
+class _Serial(Executor):
+    """Everything in the calling thread: for work inside a task, when there is a task for every thread."""
+
+    _max_workers = 1
+
+
+SERIAL = _Serial()
 
 
 def workers(executor: Executor | None) -> int:
@@ -139,7 +148,13 @@ def column_blocks(columns: int, itemsize: int, flops: float, executor: Executor 
 
     Work that takes no longer than waking a thread (``flops`` in all) stays in one piece.
     """
-    return _cut(columns, min(4 * workers(executor), int(flops / 4e6)), itemsize)
+    return _cut(columns, _wanted_blocks(4, flops, executor), itemsize)
+
+
+def sample_blocks(samples: int, flops: float, executor: Executor | None) -> list[tuple[int, int]]:
+    """Cut samples, each of which is work of its own, into ranges (begin, end), a few per worker."""
+    blocks = min(samples, _wanted_blocks(4, flops, executor))
+    return list(pairwise([samples * block // blocks for block in range(blocks + 1)]))
 
 
 def weight_blocks(
@@ -149,9 +164,13 @@ def weight_blocks(
 
     Each block packs its own columns and transposes its own rows of all samples, so few and square ones are best.
     """
-    wanted = max(1, min(2 * workers(executor), int(flops / 4e6)))
+    wanted = _wanted_blocks(2, flops, executor)
     down = math.isqrt(wanted)
     return list(product(_cut(rows, down, itemsize), _cut(columns, -(-wanted // down), itemsize)))
+
+
+def _wanted_blocks(per_worker: int, flops: float, executor: Executor | None) -> int:
+    return 1 if executor is SERIAL else max(1, min(per_worker * workers(executor), int(flops / 4e6)))
 
 
 def _cut(length: int, blocks: int, itemsize: int) -> list[tuple[int, int]]:

@@ -34,6 +34,7 @@ def layer_forward(
     end: int,
     skip: FloatArray | None = ...,
     pre: FloatArray | None = ...,
+    bend: FloatArray | None = ...,
 ) -> None: ...
 def layer_tangent(
     h: FloatArray | None,
@@ -49,7 +50,15 @@ def layer_tangent(
     dpre: FloatArray | None = ...,
 ) -> None: ...
 def layer_backward(
-    next: FloatArray, W: FloatArray, slope: FloatArray, out: FloatArray, begin: int, end: int, skip: bool = ...
+    next: FloatArray,
+    W: FloatArray,
+    slope: FloatArray,
+    out: FloatArray,
+    begin: int,
+    end: int,
+    skip: bool = ...,
+    bend: FloatArray | None = ...,
+    bend_out: FloatArray | None = ...,
 ) -> None: ...
 def gram_tile(layers: Sequence[_Layer], scale: float, out: FloatArray, rows: _Range, columns: _Range) -> None: ...
 def kernel_tile(
@@ -77,8 +86,12 @@ def layer_product(
 def layer_transposed_product(
     A: FloatArray, B: FloatArray, bias: bool, u: FloatArray, out: FloatArray, rows: _Range, columns: _Range
 ) -> None: ...
-def layer_diagonal(
-    A: FloatArray, B: FloatArray, bias: bool, scale: float, out: FloatArray, begin: int, end: int
+def sum_of_squares(B: FloatArray, out: FloatArray, begin: int, end: int) -> None: ...
+def layer_power_sum(
+    A: FloatArray, weights: FloatArray, bias: bool, power: int, out: FloatArray, rows: _Range, columns: _Range
+) -> None: ...
+def add_upper_curvature(
+    steps: Sequence[tuple[FloatArray, FloatArray, FloatArray, bool]], out: FloatArray, begin: int, end: int
 ) -> None: ...
 
 _Float64 = npt.NDArray[np.float64]

@@ -25,6 +25,7 @@ __all__ = [
     "BATCH_BYTES",
     "FactoredJacobian",
     "LayerFactors",
+    "add_power_sum",
     "backward",
     "bytes_per_sample",
     "factorize",
@@ -58,13 +59,21 @@ class LayerFactors:
         """Weights and biases of the layer."""
         return int(self.B.shape[2] * (self.A.shape[1] + self.bias))
 
-    def diagonal(self, scale: float, out: FloatArray, executor: Executor | None = None) -> None:
-        """Write ``scale * sum_t sum_r (gradient)^2`` of the layer's parameters to ``out``."""
+    def sum_of_squares(self, executor: Executor | None = None) -> FloatArray:
+        """Return ``sum_r B[r, t]^2``, entry by entry, shape (T, M_out)."""
+        out = np.empty(self.B.shape[1:], self.B.dtype)
         _executor.run(
-            lambda rows: kernels.layer_diagonal(self.A, self.B, self.bias, scale, out, *rows),
-            self._row_blocks(executor),
+            lambda samples: kernels.sum_of_squares(self.B, out, *samples),
+            _executor.column_blocks(self.B.shape[1], self.B.itemsize, 2.0 * self.B.size, executor),
             executor,
         )
+        return out
+
+    def diagonal(self, scale: float, out: FloatArray, executor: Executor | None = None) -> None:
+        """Write ``scale * sum_t sum_r (gradient)^2`` of the layer's parameters to ``out``."""
+        out[:] = 0
+        add_power_sum(self.A, self.sum_of_squares(executor), self.bias, 2, out, executor)
+        out *= scale
 
     def summed_gradient(self, seed: int, scale: float, out: FloatArray, executor: Executor | None = None) -> None:
         """Write ``scale * sum_t gradient`` of one seed to ``out``."""
@@ -95,12 +104,24 @@ class LayerFactors:
         """Of one product with A."""
         return 2.0 * len(self.A) * self.num_parameters
 
-    def _row_blocks(self, executor: Executor | None) -> list[tuple[int, int]]:
-        return _executor.column_blocks(self.B.shape[2], self.B.itemsize, self._flops, executor)
-
     def _weight_blocks(self, executor: Executor | None) -> list[tuple[tuple[int, int], tuple[int, int]]]:
         rows, columns = self.B.shape[2], self.A.shape[1]
         return _executor.weight_blocks(rows, columns, self.B.itemsize, self._flops, executor)
+
+
+def add_power_sum(
+    A: FloatArray, weights: FloatArray, bias: bool, power: int, out: FloatArray, executor: Executor | None = None
+) -> None:
+    """Add ``sum_t weights[t, i] A[t, j]^power`` (2 or 4) to the layer's parameters ``out``: one matrix product.
+
+    The sums go on from what ``out`` holds, so that their bits do not depend on where samples are cut into batches.
+    """
+    flops = 2.0 * A.size * weights.shape[1]
+    _executor.run(
+        lambda block: kernels.layer_power_sum(A, weights, bias, power, out, *block),
+        _executor.weight_blocks(weights.shape[1], A.shape[1], A.itemsize, flops, executor),
+        executor,
+    )
 
 
 @dataclass(frozen=True)
@@ -257,11 +278,22 @@ def require_finite_outputs(outputs: FloatArray) -> None:
         )
 
 
-def backward(delta: FloatArray, W: FloatArray, slope: FloatArray, skip: bool, executor: Executor | None) -> FloatArray:
-    """``(delta W) o slope (+ delta)``: seeds (R, T, M_l) through W (M_l, M_{l-1}) and the derivatives (T, M_{l-1})."""
+def backward(
+    delta: FloatArray,
+    W: FloatArray,
+    slope: FloatArray,
+    skip: bool,
+    executor: Executor | None,
+    bend: FloatArray | None = None,
+    bent: FloatArray | None = None,
+) -> FloatArray:
+    """``(delta W) o slope (+ delta)``: seeds (R, T, M_l) through W (M_l, M_{l-1}) and the derivatives (T, M_{l-1}).
+
+    Of the last seeds ``(delta W) o bend`` is written to ``bent`` (R', T, M_{l-1}), if given.
+    """
     out = np.empty((*delta.shape[:2], W.shape[1]), W.dtype)
     _executor.run(
-        lambda columns: kernels.layer_backward(delta, W, slope, out, *columns, skip),
+        lambda columns: kernels.layer_backward(delta, W, slope, out, *columns, skip, bend, bent),
         _executor.column_blocks(W.shape[1], W.itemsize, 2.0 * delta.size * W.shape[1], executor),
         executor,
     )

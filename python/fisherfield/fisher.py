@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._executor import SERIAL, Progress
 from ._memory import require_memory
 from ._validate import FloatArray
+from .factors import factorize
 from .likelihoods import Likelihood
 from .linearized import Chart
 from .network import Network
 from .network_metric import NetworkMetric
+from .unitwise import unit_sums
 
 __all__ = ["Fisher"]
 
@@ -143,6 +146,22 @@ class Fisher(NetworkMetric):
                     slices[name] = slice(offset, offset + size)
                 offset += size
         return slices
+
+    def _diagonal(self, progress: Progress = None, seeds: FloatArray | None = None) -> FloatArray:
+        """The diagonal, without factors: seeds stay in the cache and are only squared."""
+
+        def squares(begin: int, end: int) -> list[tuple[FloatArray, list[FloatArray]]]:
+            def seeds_at(outputs: FloatArray) -> FloatArray:
+                if seeds is not None:
+                    return np.ascontiguousarray(seeds[:, begin:end])
+                return self._batch_seeds(outputs, begin, end)
+
+            layers = factorize(self.net, self.X[begin:end], seeds_at, SERIAL).layers[self._layers]
+            return [(layer.A, [layer.sum_of_squares(SERIAL)]) for layer in layers]
+
+        count = self.num_seeds if seeds is None else len(seeds)
+        (total,) = unit_sums(self.net, self.num_samples, squares, (2,), count, self._layers, self._executor, progress)
+        return np.asarray(self._scale * total)
 
     def layer_blocks(self) -> list[FloatArray]:
         """Return the diagonal blocks of F, one per layer: W_l (row-major) then b_l, shape (P_l, P_l)."""

@@ -107,7 +107,6 @@ class LinearizedNetwork:
         self._signals, self._slopes = [X], []
         h = X
         for h, slope in net.hidden_layers(X, executor=executor):
-            assert slope is not None
             self._signals.append(stored(h, storage))
             self._slopes.append(stored(slope, storage))
         self.outputs = net.affine(net.depth - 1, h, executor=executor)

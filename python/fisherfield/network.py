@@ -145,7 +145,7 @@ class Network:
         array, shape (T, C)
         """
         h = self.check_inputs(X)
-        for value, _ in self.hidden_layers(h, derivative=False, executor=executor):
+        for (value,) in self.hidden_layers(h, order=0, executor=executor):
             h = value
         return self.affine(self.depth - 1, h, executor=executor)
 
@@ -160,33 +160,27 @@ class Network:
         return self._affine(l, h, executor)
 
     def hidden_layers(
-        self, X: FloatArray, *, derivative: bool = True, executor: Executor | None = None
-    ) -> Iterator[tuple[FloatArray, FloatArray | None]]:
-        """Yield ``phi(u)`` and, if asked, ``phi'(u)`` of each hidden layer, each (T, M_l), for checked inputs ``X``."""
+        self, X: FloatArray, *, order: int = 1, executor: Executor | None = None
+    ) -> Iterator[tuple[FloatArray, ...]]:
+        """Yield phi(u) and its derivatives up to ``order`` of each hidden layer, each (T, M_l), for checked ``X``."""
         h, u = X, None
         for l, carried in enumerate(self.skips[1:]):
-            h, slope, u = self._layer_forward(l, h, u if self.skips[l] else None, carried, derivative, executor)
-            yield h, slope
+            jet, u = self._layer_forward(l, h, u if self.skips[l] else None, carried, order, executor)
+            h = jet[0]
+            yield jet
 
     def _layer_forward(
-        self,
-        l: int,
-        h: FloatArray,
-        skip: FloatArray | None,
-        carried: bool,
-        derivative: bool,
-        executor: Executor | None,
-    ) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
-        """``phi(u)``, ``phi'(u)`` if asked, and u itself if it is carried to the next layer."""
+        self, l: int, h: FloatArray, skip: FloatArray | None, carried: bool, order: int, executor: Executor | None
+    ) -> tuple[tuple[FloatArray, ...], FloatArray | None]:
+        """``phi(u)`` and its derivatives up to ``order``, and u itself if it is carried to the next layer."""
         phi = self.activations[l]
         if phi.native is not None:
             shape = (len(h), self.weights[l].shape[0])
-            slope = np.empty(shape, self.dtype) if derivative else None
+            derivatives = tuple(np.empty(shape, self.dtype) for _ in range(order))
             pre = np.empty(shape, self.dtype) if carried else None
-            return self._affine(l, h, executor, phi.native, slope, skip, pre), slope, pre
+            return (self._affine(l, h, executor, phi.native, derivatives, skip, pre), *derivatives), pre
         u = self._affine(l, h, executor, skip=skip)
-        value, slope = phi.evaluate(u, order=1) if derivative else (phi(u), None)
-        return value, slope, u if carried else None
+        return phi.evaluate(u, order), u if carried else None
 
     def _affine(
         self,
@@ -194,16 +188,17 @@ class Network:
         h: FloatArray,
         executor: Executor | None,
         phi: Any = None,
-        slope: FloatArray | None = None,
+        derivatives: tuple[FloatArray, ...] = (),
         skip: FloatArray | None = None,
         pre: FloatArray | None = None,
     ) -> FloatArray:
-        """``phi(u)``, ``u = W h + b + skip``; writes the slope and u where asked."""
+        """``phi(u)``, ``u = W h + b + skip``; writes derivatives and u where asked."""
+        slope, bend = (*derivatives, None, None)[:2]
         out = np.empty((len(h), self.weights[l].shape[0]), self.dtype)
         bias = None if self.biases is None else self.biases[l]
         blocks = _executor.column_blocks(out.shape[1], out.itemsize, 2.0 * h.size * out.shape[1], executor)
         _executor.run(
-            lambda block: kernels.layer_forward(h, self.weights[l], bias, phi, out, slope, *block, skip, pre),
+            lambda block: kernels.layer_forward(h, self.weights[l], bias, phi, out, slope, *block, skip, pre, bend),
             blocks,
             executor,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Self
@@ -43,6 +42,7 @@ from .products import (
     SweptBatch,
     UnitSeeds,
 )
+from .unitwise import counted_from
 
 __all__ = ["NetworkMetric"]
 
@@ -267,7 +267,7 @@ class NetworkMetric(MatrixFreeMetric):
                 return np.ascontiguousarray(seeds[:, begin:end])
             return self._batch_seeds(outputs, begin, end)
 
-        with _counted_from(begin):
+        with counted_from(begin):
             factors = factorize(self.net, self.X[begin:end], seeds_at, self._executor)
         return FactoredJacobian(tuple(self._represent(l, layer) for l, layer in enumerate(factors)))
 
@@ -355,7 +355,7 @@ class NetworkMetric(MatrixFreeMetric):
         return layers + (self._bytes_per_sample(num_seeds) if factored else 0)
 
     def _swept(self, begin: int, end: int, unit_seeds: bool) -> SweptBatch:
-        with _counted_from(begin):
+        with counted_from(begin):
             network = LinearizedNetwork(
                 self.net, self.X[begin:end], self._charts, self._layers, self._storage, self._executor
             )
@@ -511,17 +511,6 @@ def _refuse_foreign(name: str, value: Any, kind: str, owner: str) -> None:
     """Refuse an option that another kind would use."""
     if value is not None and kind != owner:
         raise ValueError(f"{name}: expected only together with kind={owner!r}, got {name} with kind={kind!r}")
-
-
-@contextmanager
-def _counted_from(begin: int) -> Iterator[None]:
-    """Say of an error in a batch from which sample its numbers count."""
-    try:
-        yield
-    except ValueError as error:
-        if begin > 0:
-            error.add_note(f"Samples are counted from sample {begin} of X, where a batch begins.")
-        raise
 
 
 def _as_storage(storage: npt.DTypeLike | None, dtype: np.dtype[Any]) -> np.dtype[Any]:

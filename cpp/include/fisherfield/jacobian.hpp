@@ -27,19 +27,20 @@ struct Block {
 };
 
 // The block in out = scale * sum_t weights[., t] (x) inputs[t], for weights (i1 - i0 x samples): one product. pack
-// hands out the inputs from j0 on; a bias is an input that is constantly 1.
+// hands out the inputs from j0 on; a bias is an input that is constantly 1. onto: the chains of the sums go on from
+// what out holds; scale is then 1.
 template <class T, class Pack>
 void layer_sum(const LayerFactors<T>& layer, Index samples, const T* weights, const Pack& pack, T scale, T* out,
-               Block block) {
+               Block block, bool onto = false) {
   const auto [i0, i1, j0, j1] = block;
   T* W = out + i0 * layer.inputs + j0;
-  product<T>(i1 - i0, j1 - j0, samples, weights, samples, pack, nullptr, W, layer.inputs, NoFinish{});
-  for (Index i = 0; i < i1 - i0; ++i)
+  product<T>(i1 - i0, j1 - j0, samples, weights, samples, pack, nullptr, W, layer.inputs, NoFinish{}, onto);
+  for (Index i = 0; !onto && i < i1 - i0; ++i)
     for (Index j = 0; j < j1 - j0; ++j) W[i * layer.inputs + j] *= scale;
   if (!layer.bias || j0 > 0) return;
   T* b = out + layer.outputs * layer.inputs + i0;
   for (Index i = 0; i < i1 - i0; ++i) {
-    T sum(0);
+    T sum = onto ? b[i] : T(0);
     for (Index t = 0; t < samples; ++t) sum += weights[i * samples + t];
     b[i] = scale * sum;
   }
@@ -117,23 +118,33 @@ void layer_product(const Factors<T>& f, const LayerFactors<T>& layer, const T* v
   }
 }
 
-// out (parameters of the layer) = scale * sum_t sum_r (B[r, t] o B[r, t]) (x) (A[t] o A[t]), rows [i0, i1) of W and b:
-// one product, never a Jacobian.
+// out (samples x n) = sum_r B[r] o B[r] for B (seeds x samples x n), samples [t0, t1).
 template <class T>
-void layer_diagonal(const Factors<T>& f, const LayerFactors<T>& layer, T scale, T* out, Index i0, Index i1) {
-  const Index rows = i1 - i0, T_ = f.samples;
-  AlignedBuffer<T> squares(rows * T_);  // (rows x samples): sum_r B[r, t, i]^2
-  std::fill(squares.data(), squares.data() + rows * T_, T(0));
-  for (Index r = 0; r < f.seeds; ++r)
-    for (Index t = 0; t < T_; ++t) {
-      const T* b = layer.B + (r * T_ + t) * layer.outputs + i0;
-      for (Index i = 0; i < rows; ++i) squares.data()[i * T_ + t] += b[i] * b[i];
-    }
+void sum_of_squares(Index seeds, Index samples, Index n, const T* B, T* out, Index t0, Index t1) {
+  using Eigen::internal::ploadu, Eigen::internal::pmadd;
+  using Packet = typename Micro<T>::Packet;
+  const Index size = (t1 - t0) * n;
+  std::fill(out + t0 * n, out + t1 * n, T(0));
+  for (Index r = 0; r < seeds; ++r)
+    for_packets<T>(size, B + (r * samples + t0) * n, out + t0 * n, [](const T* b, T* sum) {
+      const Packet value = ploadu<Packet>(b);
+      Eigen::internal::pstoreu(sum, pmadd(value, value, ploadu<Packet>(sum)));
+    });
+}
+
+// A block of out (parameters of the layer) += sum_t weights[t, i] A[t, j]^power, with power 2 or 4 and weights (samples
+// x outputs): one product, whose chains go on from what out holds.
+template <class T>
+void layer_power_sum(const LayerFactors<T>& layer, Index samples, const T* weights, int power, T* out, Block block) {
+  const Index rows = block.i1 - block.i0;
+  AlignedBuffer<T> transposed(rows * samples);
+  transpose(samples, rows, weights + block.i0, layer.outputs, transposed.data(), samples);
   const auto pack = [&](Index k0, Index k, Index j, Index n, Index panel, T* packed) {
-    PackStraight<T>{layer.A, layer.inputs}(k0, k, j, n, panel, packed);
-    for (Index p = 0; p < k * panel; ++p) packed[p] *= packed[p];
+    PackStraight<T>{layer.A + block.j0, layer.inputs}(k0, k, j, n, panel, packed);
+    for (int exponent = 1; exponent < power; exponent *= 2)
+      for (Index p = 0; p < k * panel; ++p) packed[p] *= packed[p];
   };
-  layer_sum(layer, T_, squares.data(), pack, scale, out, Block{i0, i1, 0, layer.inputs});
+  layer_sum(layer, samples, transposed.data(), pack, T(1), out, block, true);
 }
 
 }  // namespace fisherfield

@@ -9,11 +9,12 @@
 
 namespace fisherfield {
 
-// Columns [j0, j1) of u = h W^T + b + skip for h (samples x inputs), W (outputs x inputs); then pre = u, out = phi(u)
-// and slope = phi'(u), all (samples x outputs). phi null: out = u. b, slope, skip, pre may be null.
+// Columns [j0, j1) of u = h W^T + b + skip for h (samples x inputs), W (outputs x inputs); then pre = u, out = phi(u),
+// slope = phi'(u) and bend = phi''(u), all (samples x outputs). phi null: out = u. b, slope, bend, skip, pre may be
+// null, bend must be where slope is.
 template <class T>
 void layer_forward(Index samples, Index inputs, Index outputs, const T* h, const T* W, const T* b,
-                   const Activation* phi, T* out, T* slope, const T* skip, T* pre, Index j0, Index j1) {
+                   const Activation* phi, T* out, T* slope, const T* skip, T* pre, T* bend, Index j0, Index j1) {
   const auto activate = [&](Index i, Index rows, Index j, Index columns) {
     if (!phi && !skip && !pre) return;
     for (Index r = i; r < i + rows; ++r) {
@@ -21,7 +22,7 @@ void layer_forward(Index samples, Index inputs, Index outputs, const T* h, const
       T* u = out + corner;
       for (Index c = 0; skip && c < columns; ++c) u[c] += skip[corner + c];
       if (pre) std::copy_n(u, columns, pre + corner);
-      if (phi) evaluate<T>(*phi, columns, u, u, slope ? slope + corner : nullptr, nullptr);
+      if (phi) evaluate<T>(*phi, columns, u, u, slope ? slope + corner : nullptr, bend ? bend + corner : nullptr);
     }
   };
   product<T>(samples, j1 - j0, inputs, h, inputs, PackTransposed<T>{W + j0 * inputs, inputs}, b ? b + j0 : nullptr,
@@ -78,14 +79,19 @@ void multiply_add(Index n, const T* a, const T* b, T* y) {
 }
 
 // Columns [j0, j1) of B_l = (B_{l+1} W_{l+1}) o phi'(u_l), plus B_{l+1} where layer l+1 has a skip: next (seeds*samples
-// x outputs) with row r*samples + t, W (outputs x inputs), slope (samples x inputs), out (seeds*samples x inputs).
+// x outputs) with row r*samples + t, W (outputs x inputs), slope (samples x inputs), out (seeds*samples x inputs). Of
+// the last `bent` seeds also bend_out (bent*samples x inputs) = (B_{l+1} W_{l+1}) o bend, with bend = phi''(u_l).
 template <class T>
 void layer_backward(Index seeds, Index samples, Index outputs, Index inputs, const T* next, const T* W, const T* slope,
-                    bool skip, T* out, Index j0, Index j1) {
+                    bool skip, T* out, Index bent, const T* bend, T* bend_out, Index j0, Index j1) {
+  const Index unbent = (seeds - bent) * samples;
   const auto times_slope = [&](Index i, Index rows, Index j, Index columns) {
     for (Index r = i; r < i + rows; ++r) {
       T* delta = out + r * inputs + j0 + j;
-      const T* s = slope + (r % samples) * inputs + j0 + j;
+      const Index at = (r % samples) * inputs + j0 + j;
+      const T* s = slope + at;
+      T* second = r < unbent ? nullptr : bend_out + (r - unbent) * inputs + j0 + j;
+      for (Index c = 0; second && c < columns; ++c) second[c] = delta[c] * bend[at + c];
       if (skip)
         multiply_add(columns, s, next + r * outputs + j0 + j, delta);
       else

@@ -377,7 +377,6 @@ def _forward(net: Network, x: Array, target: Array) -> tuple[Array, list[FloatAr
     layers: list[FloatArray] = [x]
     slopes: list[FloatArray] = []
     for value, slope in net.hidden_layers(x):
-        assert slope is not None
         layers.append(value)
         slopes.append(slope)
     return net.affine(net.depth - 1, layers[-1]) - target, layers, slopes

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .._validate import FloatArray, as_float_array, positive_int
-from ._values import as_float_targets, rounded
+from ._values import as_float_targets, diagonal_matrices, rounded
 
 __all__ = ["Independent", "Likelihood"]
 
@@ -33,6 +33,9 @@ class Likelihood(ABC):
     :meth:`seeds_transposed_times` where it need not be formed), :meth:`num_seeds` where its rank R is below C,
     :meth:`check_outputs` where not every C will do and :meth:`as_targets` where targets are not floats (T, C).
 
+    For the variances of random estimators of the diagonal, and for the Hessian of the loss, it also writes
+    :meth:`squared_score_variance` and :meth:`exponential_connection` (or sets ``canonical``).
+
     The built-in likelihoods compute in float64 and round to the dtype of the outputs; a result that this dtype cannot
     hold raises ``ValueError``. Draws are made sample after sample, so batches drawn one after the other from one
     generator give the same targets as all samples drawn at once.
@@ -43,6 +46,9 @@ class Likelihood(ABC):
         Name for messages; the class's own, in lower case, unless set.
     depends_on_outputs : bool
         Whether ``information(outputs)`` does. Set False where it does not: predictions then draw no outputs.
+    canonical : bool
+        Whether :math:`\log p = t(y) \cdot f - F(f)` + const, so that its Hessian is minus the information for
+        every y.
 
     Examples
     --------
@@ -75,6 +81,7 @@ class Likelihood(ABC):
     """
 
     depends_on_outputs: ClassVar[bool] = True
+    canonical: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -148,6 +155,72 @@ class Likelihood(ABC):
         step = max(1, _SEED_BYTES // (outputs.shape[1] ** 2 * 8))
         return (slice(begin, begin + step) for begin in range(0, len(outputs), step))
 
+    def information_form(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
+        """Return the variance of the score along directions, ``b^T I b``, shape (T, M), for b (C, T, M)."""
+        information = np.asarray(self.information(outputs), b.dtype)
+        return np.asarray(np.einsum("ctm,tcd,dtm->tm", b, information, b, optimize=True))
+
+    def squared_score_variance(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
+        r"""Return the variance over y of the squared score along directions, :math:`\mathrm{Var}_y[(b \cdot s)^2]`.
+
+        With the fourth moments :math:`K = E[s^{\otimes 4}]` it is :math:`K_{abcd} b_a b_b b_c b_d - (b^\top I b)^2`
+        (Soen, Sun 2021), which the built-in likelihoods compute without subtracting.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network.
+        b : array, shape (C, T, M)
+            M directions in output space at each sample.
+
+        Returns
+        -------
+        array, shape (T, M)
+        """
+        raise NotImplementedError(self._missing("squared_score_variance", "exact variances of estimates"))
+
+    def exponential_connection(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
+        r"""Return how natural parameters bend along directions b, :math:`\Gamma(b, b)`, shape (C, T, M).
+
+        For p in an exponential family with natural parameters :math:`\vartheta(f)` it solves
+        :math:`\vartheta'(f)\, \Gamma = \vartheta''(f)[b, b]`, so that for every target
+
+        .. math:: -\partial_b^2 \log p(y | f) = b^\top I(f)\, b - s \cdot \Gamma(b, b).
+
+        Where the outputs are natural parameters themselves, ``canonical``, it is zero and not asked for.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+        b : array, shape (C, T, M)
+            M directions in output space at each sample.
+
+        Returns
+        -------
+        array, shape (C, T, M)
+        """
+        raise NotImplementedError(
+            self._missing("exponential_connection", "second derivatives of log p") + " (or canonical = True)"
+        )
+
+    def _missing(self, method: str, what: str) -> str:
+        return (
+            f"likelihood {self.name}: expected a method {method}() for {what}; see fisherfield.likelihoods.Likelihood"
+        )
+
+    def information_bounds(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the smallest and the largest eigenvalue of the information, shape (T,) each, float64."""
+        values = np.linalg.eigvalsh(np.asarray(self.information(outputs), np.float64))
+        return values[:, 0], values[:, -1]
+
+    def squared_score_bound(self, outputs: FloatArray) -> FloatArray:
+        r"""Return the largest eigenvalue of the covariance of :math:`s s^\top`, shape (T,), float64.
+
+        It bounds ``squared_score_variance`` by itself times :math:`|b|^4` (Soen, Sun 2021: :math:`K - I \otimes I` as a
+        matrix of size C^2).
+        """
+        raise NotImplementedError(self._missing("squared_score_bound", "bounds of variances"))
+
     def check_outputs(self, num_outputs: int) -> None:
         """Raise ``ValueError`` if a network of so many outputs does not fit; the default accepts any number."""
         return
@@ -188,8 +261,59 @@ class Independent(Likelihood):
     """A likelihood whose information is diagonal: seeds are unit vectors times the roots of its entries."""
 
     @abstractmethod
+    def _entries(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+        """The diagonal of the information, (T, C), at the float64 outputs f."""
+
+    @abstractmethod
+    def _squared_score_variances(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+        """``Var[s_k^2]`` of every output, (T, C), at the float64 outputs f."""
+
+    @abstractmethod
     def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
         """Square roots of the diagonal of the information, (T, C), at the float64 outputs f."""
+
+    def information(self, outputs: FloatArray) -> FloatArray:
+        """Return the diagonal matrices of the information, shape (T, C, C), for outputs (T, C)."""
+        f, dtype = self._outputs(outputs)
+        return diagonal_matrices(self._entries(f, dtype), dtype, "information")
+
+    def information_form(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
+        """Return ``sum_k I_k b_k^2``, shape (T, M), for outputs (T, C) and b (C, T, M)."""
+        information = self._per_output(self._entries, outputs, b.dtype)
+        total = np.zeros(b.shape[1:], b.dtype)
+        for variance, direction in zip(information, b, strict=True):
+            total += variance * direction * direction
+        return total
+
+    def squared_score_variance(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
+        r"""Return :math:`\sum_k \mathrm{Var}[s_k^2]\, b_k^4 + 4 \sum_{j<k} I_j I_k b_j^2 b_k^2`, shape (T, M)."""
+        information = self._per_output(self._entries, outputs, b.dtype)
+        fourth = self._per_output(self._squared_score_variances, outputs, b.dtype)
+        total, before = np.zeros((2, *b.shape[1:]), b.dtype)
+        for variance, weight, direction in zip(information, fourth, b, strict=True):
+            square = direction * direction
+            term = variance * square
+            total += weight * square * square + 4 * term * before
+            before += term
+        return np.asarray(total)
+
+    def information_bounds(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the smallest and the largest entry of the diagonal, shape (T,) each, float64."""
+        entries = self._entries(*self._outputs(outputs))
+        return entries.min(axis=1), entries.max(axis=1)
+
+    def squared_score_bound(self, outputs: FloatArray) -> FloatArray:
+        """Return the largest of ``Var[s_k^2]`` and, for two outputs, ``2 I_j I_k``, shape (T,), float64."""
+        f, dtype = self._outputs(outputs)
+        entries = np.sort(self._entries(f, dtype), axis=1)
+        largest: FloatArray = self._squared_score_variances(f, dtype).max(axis=1)
+        return largest if entries.shape[1] == 1 else np.maximum(largest, 2 * entries[:, -1] * entries[:, -2])
+
+    def _per_output(
+        self, values: Callable[[FloatArray, np.dtype[Any]], FloatArray], outputs: FloatArray, dtype: np.dtype[Any]
+    ) -> FloatArray:
+        """Values of every output, (C, T, 1), to go with directions (C, T, M)."""
+        return np.asarray(values(*self._outputs(outputs)).T[:, :, None], dtype)
 
     def seeds(self, outputs: FloatArray) -> FloatArray:
         """Return the diagonal square root of the information, row by row, shape (C, T, C)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,7 @@ class Categorical(Likelihood):
     [[[0.5, -0.5]]]
     """
 
+    canonical: ClassVar[bool] = True
     name = "categorical"
 
     def num_seeds(self, num_outputs: int) -> int:
@@ -133,6 +134,58 @@ class Categorical(Likelihood):
         weights, roots, slopes = self._cholesky(f)
         below = np.cumsum((weights * y)[:, :0:-1], axis=1)[:, ::-1]
         return np.ascontiguousarray((roots * y[:, :-1] + slopes * below).T.astype(dtype))
+
+    def information_form(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
+        """Return the variance of b over the classes, ``sum_k g_k (b_k - b . g)^2``, shape (T, M), for b (C, T, M)."""
+        g, deviations = self._deviations(outputs, b)
+        total = np.zeros(b.shape[1:], b.dtype)
+        for probability, deviation in zip(g, deviations, strict=True):
+            total += probability * deviation * deviation
+        return total
+
+    def squared_score_variance(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
+        r"""Return :math:`\sum_k g_k (d_k^2 - \sum_j g_j d_j^2)^2`, d = b - b . g, shape (T, M), for b (C, T, M)."""
+        g, deviations = self._deviations(outputs, b)
+        squares = np.square(deviations, out=deviations)
+        mean = sum((probability * square for probability, square in zip(g, squares, strict=True)), start=0 * b[0])
+        total = np.zeros(b.shape[1:], b.dtype)
+        for probability, square in zip(g, squares, strict=True):
+            total += probability * (square - mean) ** 2
+        return total
+
+    def _deviations(self, outputs: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Probabilities (C, T, 1) and ``b - b . g`` (C, T, M); accurate where the softmax is saturated too."""
+        f, _ = self._outputs(outputs)
+        weights = _relative_weights(f)
+        g = np.asarray((weights / weights.sum(axis=1, keepdims=True)).T[:, :, None], b.dtype)
+        deviations = b - b[f.argmax(axis=1), np.arange(len(f))]  # from the most probable class
+        mean = np.zeros(b.shape[1:], b.dtype)
+        for probability, deviation in zip(g, deviations, strict=True):
+            mean += probability * deviation
+        deviations -= mean
+        return g, deviations
+
+    def information_bounds(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return zero, for outputs may all move by the same number, and the largest eigenvalue, shape (T,) each."""
+        smallest, largest = super().information_bounds(outputs)
+        return np.zeros_like(smallest), largest
+
+    def squared_score_bound(self, outputs: FloatArray) -> FloatArray:
+        r"""Return the largest eigenvalue of the covariance of :math:`s s^\top`, shape (T,), float64: O(C^3) a sample.
+
+        The C scores :math:`e_y - g` have the Gram matrix :math:`G_{yz} = \delta_{yz} - g_y - g_z + |g|^2`; the
+        eigenvalues are those of :math:`G \circ G`, centred by g on both sides, between :math:`\sqrt{g_y g_z}`.
+        """
+        f, _ = self._outputs(outputs)
+        weights = _relative_weights(f)
+        g = weights / weights.sum(axis=1, keepdims=True)
+        gram = np.eye(f.shape[1]) - g[:, :, None] - g[:, None, :] + (g**2).sum(axis=1)[:, None, None]
+        squares = gram**2
+        means = np.einsum("tyz,tz->ty", squares, g)
+        overall = np.einsum("ty,ty->t", means, g)[:, None, None]
+        centred = squares - means[:, :, None] - means[:, None, :] + overall
+        roots = np.sqrt(g)
+        return np.asarray(np.linalg.eigvalsh(roots[:, :, None] * centred * roots[:, None, :])[:, -1])
 
     def sample(self, outputs: FloatArray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Return classes drawn with the softmax's probabilities, int64, shape (T,), for outputs (T, C)."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
 from .._validate import FloatArray, as_generator
-from ._values import as_integers, diagonal_matrices, exponentials, rounded
+from ._values import as_integers, exponentials, rounded
 from .base import Independent
 
 __all__ = ["Bernoulli", "Poisson"]
@@ -35,6 +35,7 @@ class Bernoulli(Independent):
     [[0.5, -0.5]]
     """
 
+    canonical: ClassVar[bool] = True
     name = "bernoulli"
 
     def as_targets(self, targets: Any, *, num_samples: int, num_outputs: int, dtype: npt.DTypeLike) -> FloatArray:
@@ -55,10 +56,11 @@ class Bernoulli(Independent):
         sign = 2 * y - 1
         return rounded(sign * special.expit(-sign * f), dtype, "score")
 
-    def information(self, outputs: FloatArray) -> FloatArray:
-        """Return ``diag(p (1 - p))``, shape (T, C, C), for outputs (T, C)."""
-        f, dtype = self._outputs(outputs)
-        return diagonal_matrices(special.expit(f) * special.expit(-f), dtype, "information")
+    def _entries(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+        return np.asarray(special.expit(f) * special.expit(-f))
+
+    def _squared_score_variances(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+        return np.asarray(self._entries(f, dtype) * np.tanh(f / 2) ** 2)  # p (1 - p) (1 - 2 p)^2
 
     def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
         half = np.exp(-0.5 * np.abs(f))
@@ -89,6 +91,7 @@ class Poisson(Independent):
     [[2.0, -1.0]]
     """
 
+    canonical: ClassVar[bool] = True
     name = "poisson"
 
     def as_targets(
@@ -111,10 +114,12 @@ class Poisson(Independent):
         f, dtype = self._outputs(outputs)
         return rounded(self._targets(targets, f, dtype) - _rates(f, dtype), dtype, "score")
 
-    def information(self, outputs: FloatArray) -> FloatArray:
-        """Return ``diag(e^f)``, shape (T, C, C), for outputs (T, C)."""
-        f, dtype = self._outputs(outputs)
-        return diagonal_matrices(_rates(f, dtype), dtype, "information")
+    def _entries(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+        return _rates(f, dtype)
+
+    def _squared_score_variances(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+        rates = _rates(f, dtype)
+        return rates + 2 * rates**2
 
     def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
         _rates(f, dtype)  # refuses those that overflow, as the other methods do

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._validate import FloatArray, as_generator, as_sequence, non_negative
-from ._values import as_float_targets, diagonal_matrices, exponentials, rounded
+from ._values import as_float_targets, exponentials, rounded
 from .base import Independent
 
 __all__ = ["Gaussian", "HeteroscedasticGaussian"]
@@ -46,6 +46,7 @@ class Gaussian(Independent):
     """
 
     depends_on_outputs: ClassVar[bool] = False
+    canonical: ClassVar[bool] = True
 
     noise_var: float | tuple[float, ...] = 1.0
 
@@ -80,12 +81,12 @@ class Gaussian(Independent):
             result = (y - f) / np.asarray(self.noise_var)
         return rounded(result, dtype, "score")
 
-    def information(self, outputs: FloatArray) -> FloatArray:
-        """Return ``diag(1 / noise_var)`` at every sample, shape (T, C, C), for outputs (T, C)."""
-        f, dtype = self._outputs(outputs)
+    def _entries(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
         with np.errstate(over="ignore"):
-            precision = 1 / np.asarray(self.noise_var)
-        return diagonal_matrices(np.broadcast_to(precision, f.shape), dtype, "information")
+            return np.broadcast_to(1 / np.asarray(self.noise_var), f.shape)
+
+    def _squared_score_variances(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+        return 2 * self._entries(f, dtype) ** 2
 
     def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
         return np.broadcast_to(1 / np.sqrt(self.noise_var), f.shape)
@@ -151,11 +152,52 @@ class HeteroscedasticGaussian(Independent):
             result = np.hstack([slope, 0.5 * ((y - mean) * slope - 1)])
         return rounded(result, dtype, "score")
 
-    def information(self, outputs: FloatArray) -> FloatArray:
-        """Return ``diag(e^-s, 1/2)``, shape (T, C, C), for outputs (T, C)."""
-        f, dtype = self._outputs(outputs)
+    def _entries(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
         _, _, precision = _means_and_variances(f, dtype)
-        return diagonal_matrices(np.hstack([precision, np.full_like(precision, 0.5)]), dtype, "information")
+        return np.hstack([precision, np.full_like(precision, 0.5)])
+
+    def _squared_score_variances(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+        _, _, precision = _means_and_variances(f, dtype)
+        return np.hstack([2 * precision**2, np.full_like(precision, 3.5)])
+
+    def squared_score_variance(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
+        r"""Return the variance of :math:`(b \cdot s)^2`, shape (T, M), for outputs (T, C) and b (C, T, M).
+
+        The scores of a mean and of its log variance depend on one normal number z: with :math:`\alpha = b_\mu e^{-s/2}`
+        and :math:`\beta = b_s` the variance of :math:`(\alpha z + \beta (z^2 - 1) / 2)^2` is
+        :math:`2 \alpha^4 + 14 \alpha^2 \beta^2 + \tfrac72 \beta^4`. Between different k they are independent.
+        """
+        pairs = b.shape[0] // 2
+        precision = self._per_output(self._entries, outputs, b.dtype)[:pairs]
+        total, before = np.zeros((2, *b.shape[1:]), b.dtype)
+        for variance, mean, log_var in zip(precision, b[:pairs], b[pairs:], strict=True):
+            alpha, beta = variance * mean * mean, log_var * log_var
+            term = alpha + beta / 2
+            total += 2 * alpha * alpha + 14 * alpha * beta + 3.5 * beta * beta + 4 * term * before
+            before += term
+        return np.asarray(total)
+
+    def squared_score_bound(self, outputs: FloatArray) -> FloatArray:
+        r"""Return the largest eigenvalue of the covariance of :math:`s s^\top`, shape (T,), float64.
+
+        Of one pair it is that of :math:`(s_\mu^2, s_s^2)`, with entries :math:`2 e^{-2s}, 2 e^{-s}, \tfrac72`, or
+        :math:`5 e^{-s}` of :math:`\sqrt2 s_\mu s_s`; of two pairs :math:`2 I_j I_k`.
+        """
+        _, _, x = _means_and_variances(*self._outputs(outputs))
+        half, product = x**2 + 1.75, 3 * x**2  # half the trace and the determinant
+        largest: FloatArray = np.maximum(half + np.sqrt(half**2 - product), 5 * x).max(axis=1)
+        if x.shape[1] == 1:
+            return largest
+        entries = np.sort(np.maximum(x, 0.5), axis=1)  # the larger information of each pair
+        return np.asarray(np.maximum(largest, 2 * entries[:, -1] * entries[:, -2]))
+
+    def exponential_connection(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
+        r"""Return :math:`\Gamma_\mu = -2 b_\mu b_s, \; \Gamma_s = -b_s^2`, shape (C, T, M), for b (C, T, M).
+
+        The natural parameters are :math:`\mu e^{-s}` and :math:`-e^{-s} / 2`.
+        """
+        mean, log_var = np.split(b, 2)
+        return np.concatenate([-2 * mean * log_var, -(log_var**2)])
 
     def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
         _, log_var, _ = _means_and_variances(f, dtype)

@@ -1,0 +1,122 @@
+r"""Sums over samples of numbers of units times powers of inputs: what everything about diagonals consists of.
+
+The gradient with respect to a weight :math:`W_{ij}` is :math:`b_i a_j`, its second derivative :math:`d_i a_j^2`. Hence
+diagonals are sums :math:`\sum_t n_i(t)\, a_j(t)^2` and their variances :math:`\sum_t n_i(t)\, a_j(t)^4`, with numbers n
+that each unit makes from its b and d alone: one matrix product per layer, and never a Jacobian. Samples pass in parts
+that stay in the cache; of a sample only inputs of layers and numbers of units are held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from itertools import accumulate, pairwise
+
+import numpy as np
+
+from . import _executor
+from ._executor import Progress, reporter, workers
+from ._memory import require_memory
+from ._validate import FloatArray
+from .factors import BATCH_BYTES, add_power_sum
+from .network import Network
+
+__all__ = ["UnitNumbers", "counted_from", "unit_sums"]
+
+# For samples [begin, end): of each layer its inputs (t, M_in), and its numbers (t, M_out), one array per sum.
+UnitNumbers = Callable[[int, int], Sequence[tuple[FloatArray, Sequence[FloatArray]]]]
+
+_ROWS = 1024  # of a matrix product of one part; enough to make up for packing the weights
+
+
+def unit_sums(
+    net: Network,
+    num_samples: int,
+    numbers: UnitNumbers,
+    powers: Sequence[int],
+    num_seeds: int,
+    layers: slice = slice(None),
+    executor: Executor | None = None,
+    progress: Progress = None,
+) -> FloatArray:
+    """Return ``sum_t n_k(t)_i a(t)_j^powers[k]`` of every parameter of some layers and every k, shape (K, P).
+
+    Parameters
+    ----------
+    net : Network
+    num_samples : int
+        T.
+    numbers : callable
+        ``numbers(begin, end)`` gives inputs and numbers of the layers at some samples; it runs on one thread.
+    powers : sequence of {2, 4}
+        One per sum.
+    num_seeds : int
+        Vectors that ``numbers`` sends back per sample: how many samples make a part depends on it, no bit does.
+    layers : slice
+        Of the layers that ``numbers`` gives.
+    executor, progress
+        Threads; progress over samples.
+    """
+    shapes = [W.shape for W in net.weights[layers]]
+    ends = list(accumulate(rows * (columns + net.has_biases) for rows, columns in shapes))
+    require_memory(
+        len(powers) * ends[-1] * net.dtype.itemsize,
+        f"{len(powers)} arrays of one number per parameter ({ends[-1]})",
+        "use a smaller network, or float32",
+    )
+    out = np.zeros((len(powers), ends[-1]), net.dtype)
+    parts = [slice(begin, end) for begin, end in pairwise([0, *ends])]
+    per_sample = sum(columns + len(powers) * rows for rows, columns in shapes) * net.dtype.itemsize
+    batch = max(1, BATCH_BYTES // per_sample)
+    batch = min(num_samples, max(1, BATCH_BYTES // per_sample))
+    held = [
+        (np.empty((batch, columns), net.dtype), np.empty((len(powers), batch, rows), net.dtype))
+        for rows, columns in shapes
+    ]
+    report, close = reporter(progress, num_samples, "samples")
+    try:
+        for begin in range(0, num_samples, batch):
+            end = min(begin + batch, num_samples)
+            _fill(held, numbers, begin, end, num_seeds, executor)
+            for part, (inputs, weights) in zip(parts, held, strict=True):
+                for sums, power, weight in zip(out, powers, weights[:, : end - begin], strict=True):
+                    add_power_sum(inputs[: end - begin], weight, net.has_biases, power, sums[part], executor)
+            report(end, num_samples)
+    finally:
+        close()
+    return out
+
+
+def _fill(
+    held: Sequence[tuple[FloatArray, FloatArray]],
+    numbers: UnitNumbers,
+    begin: int,
+    end: int,
+    num_seeds: int,
+    executor: Executor | None,
+) -> None:
+    """Write inputs (t, M_in) and numbers (K, t, M_out) of every layer, of a batch of samples, into ``held``."""
+
+    def fill(samples: tuple[int, int]) -> None:
+        first, last = samples
+        with counted_from(first):
+            found = numbers(first, last)
+        for (inputs, weights), (A, values) in zip(held, found, strict=True):
+            inputs[first - begin : last - begin] = A
+            for weight, value in zip(weights, values, strict=True):
+                weight[first - begin : last - begin] = value
+
+    step = max(1, min(max(8, _ROWS // num_seeds), -(-(end - begin) // (2 * workers(executor)))))
+    _executor.run(fill, pairwise([*range(begin, end, step), end]), executor)
+
+
+@contextmanager
+def counted_from(begin: int) -> Iterator[None]:
+    """Say of an error in some samples from which one its numbers count."""
+    try:
+        yield
+    except ValueError as error:
+        if begin > 0:
+            error.add_note(f"Samples are counted from sample {begin} of X, where a batch begins.")
+        raise
