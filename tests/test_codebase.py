@@ -83,8 +83,9 @@ GROUND = {
 }  # fmt: skip
 ENSEMBLE = {"architecture"}  # drawn from by the measuring side, averaged over by the theory
 MEASURING = {
-    "network", "factors", "curvature", "unitwise", "linearized", "products", "costs", "gram", "gramfile", "panels", "top_eigenpairs", "metric",
-    "matrixfree", "network_metric", "centered", "conditional", "fisher", "features", "tangent", "diagonal",
+    "network", "factors", "curvature", "unitwise", "linearized", "products", "costs", "gram", "gramfile", "panels",
+    "top_eigenpairs", "metric", "matrixfree", "network_metric", "centered", "conditional", "fisher", "features",
+    "tangent", "diagonal", "losses",
 }  # fmt: skip
 THEORY = {"theory"}
 LEARNING = {"learning"}

@@ -9,8 +9,10 @@ from ._config import show_config
 from .activations import Activation
 from .architecture import MLP, ResidualMLP
 from .conditional import ConditionalFisher, conditional_fisher
+from .diagonal import DiagonalEstimate, DiagonalVariance, diagonal_variance, estimate_diagonal
 from .features import FeatureMetric, feature_metric
 from .fisher import Fisher
+from .losses import hessian_diagonal, loss_gradient
 from .network import Network
 from .statistics import FisherStatistics
 from .tangent import TangentKernel, ntk
@@ -30,6 +32,8 @@ __all__ = [
     "Activation",
     "ConditionalFisher",
     "ConditionalSpectrum",
+    "DiagonalEstimate",
+    "DiagonalVariance",
     "FeatureMetric",
     "Fisher",
     "FisherStatistics",
@@ -43,9 +47,13 @@ __all__ = [
     "activations",
     "conditional_fisher",
     "conditional_spectrum",
+    "diagonal_variance",
+    "estimate_diagonal",
     "feature_metric",
+    "hessian_diagonal",
     "isometry_point",
     "likelihoods",
+    "loss_gradient",
     "mean_field",
     "ntk",
     "show_config",

@@ -31,6 +31,7 @@ __all__ = [
     "factorize",
     "require_finite_outputs",
     "stored",
+    "unit_seeds",
 ]
 
 BATCH_BYTES = 2**26  # sums over samples hold the factors of one batch; batches do not depend on threads
@@ -219,6 +220,11 @@ class FactoredJacobian:
 
     def __iter__(self) -> Iterator[LayerFactors]:
         return iter(self.layers)
+
+
+def unit_seeds(samples: int, outputs: int, dtype: npt.DTypeLike) -> FloatArray:
+    """Return the unit vectors of output space at every sample, (C, T, C)."""
+    return np.repeat(np.eye(outputs, dtype=dtype)[:, None], samples, axis=1)
 
 
 def stored(array: FloatArray, dtype: npt.DTypeLike) -> FloatArray:

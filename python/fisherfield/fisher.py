@@ -161,7 +161,8 @@ class Fisher(NetworkMetric):
 
         count = self.num_seeds if seeds is None else len(seeds)
         (total,) = unit_sums(self.net, self.num_samples, squares, (2,), count, self._layers, self._executor, progress)
-        return np.asarray(self._scale * total)
+        total *= self._scale
+        return np.asarray(total)
 
     def layer_blocks(self) -> list[FloatArray]:
         """Return the diagonal blocks of F, one per layer: W_l (row-major) then b_l, shape (P_l, P_l)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any
@@ -129,6 +130,45 @@ class Network:
     def num_parameters(self) -> int:
         """P: all weights and biases."""
         return sum(w.size for w in self.weights) + sum(b.size for b in self.biases or ())
+
+    def parameters(self) -> FloatArray:
+        """Return a copy of all parameters, shape (P,), layer by layer, W row by row, then b."""
+        return np.concatenate(
+            [part.ravel() for l, W in enumerate(self.weights) for part in (W, *(self.biases or ())[l : l + 1])]
+        )
+
+    def with_parameters(self, parameters: Any) -> Network:
+        """Return a network of the same widths and activations with other parameters.
+
+        Parameters
+        ----------
+        parameters : array, shape (P,)
+            In the order of :meth:`parameters` and in the precision of the network; copied.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape or dtype, NaN or infinity.
+
+        Examples
+        --------
+        >>> import fisherfield as ff
+        >>> net = ff.MLP((3, 4, 2), "tanh").sample(seed=0)
+        >>> net.with_parameters(0.5 * net.parameters()).weights[0].shape
+        (4, 3)
+        """
+        flat = as_float_array(parameters, "parameters", ndim=1, shape=(self.num_parameters,))
+        same_dtype([("weights[0]", self.weights[0]), ("parameters", flat)])
+        other, flat, offset = copy.copy(self), flat.copy(), 0
+        weights, biases = [], []
+        for W in self.weights:
+            weights.append(flat[offset : offset + W.size].reshape(W.shape))
+            offset += W.size
+            if self.has_biases:
+                biases.append(flat[offset : offset + len(W)])
+                offset += len(W)
+        other.weights, other.biases = tuple(weights), tuple(biases) if self.has_biases else None
+        return other
 
     def __call__(self, X: Any, *, executor: Executor | None = None) -> FloatArray:
         """Return the outputs f(X).

@@ -25,7 +25,15 @@ from ._validate import (
     require_finite,
 )
 from .centered import Centered
-from .factors import BATCH_BYTES, FactoredJacobian, LayerFactors, bytes_per_sample, factorize, require_finite_outputs
+from .factors import (
+    BATCH_BYTES,
+    FactoredJacobian,
+    LayerFactors,
+    bytes_per_sample,
+    factorize,
+    require_finite_outputs,
+    unit_seeds,
+)
 from .gram import gram_matrix
 from .gramfile import Work, identity_of
 from .linearized import Chart, LinearizedNetwork
@@ -479,8 +487,7 @@ class NetworkMetric(MatrixFreeMetric):
 
     def _unit_seeds(self) -> FloatArray:
         """The unit vectors of output space, (C, T, C)."""
-        C = self.net.num_outputs
-        return np.repeat(np.eye(C, dtype=self.dtype)[:, None], self.num_samples, axis=1)
+        return unit_seeds(self.num_samples, self.net.num_outputs, self.dtype)
 
     def _summed_gradients(self, seeds: FloatArray, progress: Progress = None) -> FloatArray:
         r"""``(1/T) sum_t seeds[r, t] . grad f(x_t)``, (R, P)."""

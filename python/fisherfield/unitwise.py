@@ -22,10 +22,10 @@ from ._validate import FloatArray
 from .factors import BATCH_BYTES, add_power_sum
 from .network import Network
 
-__all__ = ["UnitNumbers", "counted_from", "unit_sums"]
+__all__ = ["counted_from", "layer_slices", "unit_sums"]
 
 # For samples [begin, end): of each layer its inputs (t, M_in), and its numbers (t, M_out), one array per sum.
-UnitNumbers = Callable[[int, int], Sequence[tuple[FloatArray, Sequence[FloatArray]]]]
+_UnitNumbers = Callable[[int, int], Sequence[tuple[FloatArray, Sequence[FloatArray] | FloatArray]]]
 
 _ROWS = 1024  # of a matrix product of one part; enough to make up for packing the weights
 
@@ -33,7 +33,7 @@ _ROWS = 1024  # of a matrix product of one part; enough to make up for packing t
 def unit_sums(
     net: Network,
     num_samples: int,
-    numbers: UnitNumbers,
+    numbers: _UnitNumbers,
     powers: Sequence[int],
     num_seeds: int,
     layers: slice = slice(None),
@@ -59,14 +59,14 @@ def unit_sums(
         Threads; progress over samples.
     """
     shapes = [W.shape for W in net.weights[layers]]
-    ends = list(accumulate(rows * (columns + net.has_biases) for rows, columns in shapes))
+    parts = layer_slices(net, layers)
+    size = parts[-1].stop
     require_memory(
-        len(powers) * ends[-1] * net.dtype.itemsize,
-        f"{len(powers)} arrays of one number per parameter ({ends[-1]})",
+        len(powers) * size * net.dtype.itemsize,
+        f"{len(powers)} arrays of one number per parameter ({size})",
         "use a smaller network, or float32",
     )
-    out = np.zeros((len(powers), ends[-1]), net.dtype)
-    parts = [slice(begin, end) for begin, end in pairwise([0, *ends])]
+    out = np.zeros((len(powers), size), net.dtype)
     per_sample = sum(columns + len(powers) * rows for rows, columns in shapes) * net.dtype.itemsize
     batch = max(1, BATCH_BYTES // per_sample)
     batch = min(num_samples, max(1, BATCH_BYTES // per_sample))
@@ -88,9 +88,15 @@ def unit_sums(
     return out
 
 
+def layer_slices(net: Network, layers: slice = slice(None)) -> list[slice]:
+    """Return where the parameters of each of some layers lie among theirs."""
+    ends = accumulate(W.size + net.has_biases * len(W) for W in net.weights[layers])
+    return [slice(begin, end) for begin, end in pairwise([0, *ends])]
+
+
 def _fill(
     held: Sequence[tuple[FloatArray, FloatArray]],
-    numbers: UnitNumbers,
+    numbers: _UnitNumbers,
     begin: int,
     end: int,
     num_seeds: int,
@@ -100,7 +106,7 @@ def _fill(
 
     def fill(samples: tuple[int, int]) -> None:
         first, last = samples
-        with counted_from(first):
+        with counted_from(first), np.errstate(over="ignore", invalid="ignore"):
             found = numbers(first, last)
         for (inputs, weights), (A, values) in zip(held, found, strict=True):
             inputs[first - begin : last - begin] = A

@@ -1,0 +1,198 @@
+r"""Gradient and diagonal of the Hessian of a loss, the negative log-likelihood of observed targets.
+
+.. math:: E(\theta) = -\frac{1}{T} \sum_t \log p(y_t | f(x_t)) + \mathrm{const}
+
+A loss is named after itself (``"squared"``, ``"cross_entropy"``) or is a likelihood of :mod:`fisherfield.likelihoods`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+
+from ._executor import SERIAL, Progress
+from ._validate import FloatArray, choice, require_finite
+from .curvature import SecondDerivatives
+from .factors import unit_seeds
+from .fisher import Fisher
+from .likelihoods import Likelihood, available, score_seeds
+from .network import Network
+from .unitwise import unit_sums
+
+__all__ = ["LOSSES", "LossCurvature", "hessian_diagonal", "loss_gradient"]
+
+LOSSES = {"squared": "gaussian", "cross_entropy": "categorical"}
+
+
+def loss_gradient(
+    net: Network, X: Any, loss: str | Likelihood = "squared", *, targets: Any, executor: Executor | None = None
+) -> FloatArray:
+    r"""Return the gradient of a loss, :math:`-\frac{1}{T} \sum_t J_t^\top s_t`, shape (P,).
+
+    Parameters
+    ----------
+    net, X, loss, targets, executor
+        As of :func:`hessian_diagonal`.
+
+    Returns
+    -------
+    array, shape (P,)
+        Layer by layer, W row by row, then b; ``net.with_parameters(net.parameters() - eta * gradient)`` takes a step.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For wrong shapes, NaN or infinity, mixed precision, unknown names.
+
+    Examples
+    --------
+    >>> import numpy as np, fisherfield as ff
+    >>> net = ff.MLP((20, 50, 3), "tanh").sample(seed=0)
+    >>> X, y = np.random.default_rng(0).standard_normal((30, 20)), np.arange(30) % 3
+    >>> ff.loss_gradient(net, X, "cross_entropy", targets=y).shape
+    (1203,)
+    """
+    metric = _observed(net, X, loss, targets, executor)
+    with np.errstate(over="ignore", invalid="ignore"):
+        gradient = -metric._summed_gradients(metric.output_seeds())[0]
+    require_finite(gradient, "loss_gradient()")
+    return np.asarray(gradient)
+
+
+def hessian_diagonal(
+    net: Network,
+    X: Any,
+    loss: str | Likelihood = "squared",
+    *,
+    targets: Any,
+    executor: Executor | None = None,
+    progress: Progress = None,
+) -> FloatArray:
+    r"""Return the exact diagonal of the Hessian of a loss, shape (P,).
+
+    .. math:: H_{ii} = \frac{1}{T} \sum_t \Bigl[ J_i^\top I(f_t) J_i - s_t \cdot \partial_i^2 f \Bigr],
+
+    the diagonal of the Fisher information matrix and what the curvature of the network adds, with the score
+    :math:`s = \nabla_f \log p(y | f)` at the observed targets (Soen, Sun 2021: the negative second derivative of the
+    log-density). It may be negative. Where activations are piecewise linear the second term is zero; second
+    derivatives leave out the delta functions at kinks.
+
+    It takes a few matrix products per layer: the backward pass of the seeds of the Fisher information and one more,
+    the score's, which is bent on its way; see :class:`~fisherfield.curvature.SecondDerivatives` for networks with
+    three or more hidden layers. Memory holds numbers per unit and sample, and grows neither with T nor with P x T.
+
+    Parameters
+    ----------
+    net : Network
+        P parameters, C outputs.
+    X : array, shape (T, M_0)
+        Inputs, one a row, in the precision of the network.
+    loss : str or Likelihood
+        ``"squared"`` is :math:`|y - f|^2 / 2`, ``"cross_entropy"`` that of the softmax with class indices as targets;
+        or the name of a likelihood or one of your own, whose loss is :math:`-\log p`. Losses are averaged over samples
+        and summed over outputs.
+    targets : array
+        Observed targets in the likelihood's format: (T, C) numbers, or (T,) classes.
+    executor : concurrent.futures.Executor, optional
+        Threads to use (default: a shared pool). No bit of the result depends on their number.
+    progress : None, True or callable
+        Progress over samples: a bar (needs tqdm) or ``callable(done, total)``.
+
+    Returns
+    -------
+    array, shape (P,)
+        Layer by layer, W row by row, then b.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For wrong shapes, NaN or infinity, mixed precision, unknown names.
+    NotImplementedError
+        If a likelihood of one's own is not ``canonical`` and has no ``exponential_connection``.
+
+    Examples
+    --------
+    >>> import numpy as np, fisherfield as ff
+    >>> net = ff.MLP((20, 50, 3), "tanh").sample(seed=0)
+    >>> X, y = np.random.default_rng(0).standard_normal((30, 20)), np.arange(30) % 3
+    >>> hessian = ff.hessian_diagonal(net, X, "cross_entropy", targets=y)
+    >>> step, eta = np.eye(1203)[100], 1e-4  # the loss along one weight has this second derivative
+    >>> moved = [net.with_parameters(net.parameters() + t * step) for t in (-eta, 0, eta)]
+    >>> below, here, above = (-ff.likelihoods.get("categorical").log_density(n(X), y).mean() for n in moved)
+    >>> bool(abs((below - 2 * here + above) / eta**2 - hessian[100]) < 1e-6)
+    True
+    """
+    metric = _observed(net, X, loss, targets, executor)
+    curvature = LossCurvature(net, metric.X, metric.likelihood, metric.targets or ())
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        (total,) = unit_sums(
+            net, metric.num_samples, curvature.of_units, (2,), curvature.num_seeds, executor=executor, progress=progress
+        )
+        total *= 1 / metric.num_samples
+    require_finite(total, "hessian_diagonal()")
+    return np.asarray(total)
+
+
+class LossCurvature:
+    r"""Second derivatives of :math:`-\log p` at several targets per sample, as numbers of units.
+
+    With respect to :math:`W_{ij}` it is :math:`n_i a_j^2` with :math:`n = b^\top I b - s \cdot (D + \Gamma(b, b))`,
+    where b and D are first and second derivatives of the outputs with respect to the pre-activation and :math:`\Gamma`
+    is the likelihood's :meth:`~fisherfield.likelihoods.Likelihood.exponential_connection`.
+
+    Parameters
+    ----------
+    net : Network
+    X : array, shape (T, M_0)
+        Checked inputs.
+    likelihood : Likelihood
+    targets : sequence of arrays
+        S targets per sample.
+    """
+
+    def __init__(self, net: Network, X: FloatArray, likelihood: Likelihood, targets: Sequence[Any]) -> None:
+        self._net, self._X, self._likelihood, self._targets = net, X, likelihood, targets
+        self._sweep = SecondDerivatives(net)
+
+    @property
+    def num_seeds(self) -> int:
+        """Vectors that are sent back per sample."""
+        C = self._net.num_outputs
+        return len(self._targets) + (self._likelihood.num_seeds(C) if self._likelihood.canonical else C)
+
+    def of_units(self, begin: int, end: int) -> list[tuple[FloatArray, FloatArray]]:
+        """Inputs (t, M_in) and numbers (S, t, M_out) of every layer, of the samples [begin, end)."""
+        law, count = self._likelihood, len(self._targets)
+        found: list[FloatArray] = []
+
+        def seeds(outputs: FloatArray) -> FloatArray:
+            targets = [drawn[begin:end] for drawn in self._targets]
+            scores = score_seeds(law, outputs, targets) * outputs.dtype.type(np.sqrt(count))
+            found.extend((outputs, scores))
+            return np.concatenate(
+                [law.seeds(outputs) if law.canonical else unit_seeds(*outputs.shape, outputs.dtype), scores]
+            )
+
+        layers = self._sweep(self._X[begin:end], seeds, count, SERIAL)
+        outputs, scores = found
+        result = []
+        for layer in layers:
+            b, D = layer.B[:-count], layer.D
+            if law.canonical:
+                information = np.square(b).sum(axis=0)
+            else:
+                information = law.information_form(outputs, b)
+                D = D + np.einsum("stc,ctm->stm", scores, law.exponential_connection(outputs, b))
+            result.append((layer.A, information - D))
+        return result
+
+
+def _observed(net: Network, X: Any, loss: str | Likelihood, targets: Any, executor: Executor | None) -> Fisher:
+    """What checks the arguments, and holds them checked."""
+    if isinstance(loss, str):
+        loss = LOSSES.get(choice(loss, "loss", (*LOSSES, *available())), loss)
+    return Fisher(net, X, likelihood=loss, kind="empirical", targets=targets, executor=executor)
