@@ -18,7 +18,7 @@ from ._validate import FloatArray, choice, require_finite
 from .curvature import SecondDerivatives
 from .factors import unit_seeds
 from .fisher import Fisher
-from .likelihoods import Likelihood, available, score_seeds
+from .likelihoods import Likelihood, available, scores
 from .network import Network
 from .unitwise import unit_sums
 
@@ -170,15 +170,14 @@ class LossCurvature:
         found: list[FloatArray] = []
 
         def seeds(outputs: FloatArray) -> FloatArray:
-            targets = [drawn[begin:end] for drawn in self._targets]
-            scores = score_seeds(law, outputs, targets) * outputs.dtype.type(np.sqrt(count))
-            found.extend((outputs, scores))
-            return np.concatenate(
-                [law.seeds(outputs) if law.canonical else unit_seeds(*outputs.shape, outputs.dtype), scores]
+            base = (
+                law.seeds(outputs) if law.canonical else unit_seeds(len(outputs), self._net.num_outputs, outputs.dtype)
             )
+            found.extend((outputs, scores(law, outputs, [drawn[begin:end] for drawn in self._targets])))
+            return np.concatenate([base, found[1]])
 
         layers = self._sweep(self._X[begin:end], seeds, count, SERIAL)
-        outputs, scores = found
+        outputs, s = found
         result = []
         for layer in layers:
             b, D = layer.B[:-count], layer.D
@@ -186,7 +185,7 @@ class LossCurvature:
                 information = np.square(b).sum(axis=0)
             else:
                 information = law.information_form(outputs, b)
-                D = D + np.einsum("stc,ctm->stm", scores, law.exponential_connection(outputs, b))
+                D = D + np.einsum("stc,ctm->stm", s, law.exponential_connection(outputs, b))
             result.append((layer.A, information - D))
         return result
 

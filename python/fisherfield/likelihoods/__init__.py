@@ -60,6 +60,7 @@ __all__ = [
     "draw_targets",
     "get",
     "score_seeds",
+    "scores",
 ]
 
 KINDS = ("exact", "monte_carlo", "empirical")
@@ -80,16 +81,21 @@ def draw_targets(
     return drawn
 
 
-def score_seeds(likelihood: Likelihood, outputs: FloatArray, targets: Sequence[npt.NDArray[Any]]) -> FloatArray:
-    """Return seeds (n, T, C) from n targets per sample: their sum of squares is the mean of score score^T."""
-    scores = [np.asarray(likelihood.score(outputs, drawn)) for drawn in targets]
-    for score in scores:
+def scores(likelihood: Likelihood, outputs: FloatArray, targets: Sequence[npt.NDArray[Any]]) -> FloatArray:
+    """Return the scores (n, T, C) of n targets per sample, each checked to be of the shape and dtype of the outputs."""
+    found = [np.asarray(likelihood.score(outputs, drawn)) for drawn in targets]
+    for score in found:
         if score.shape != outputs.shape or score.dtype != outputs.dtype:
             raise ValueError(
                 f"likelihood {likelihood.name}: expected score() to return shape {outputs.shape} and dtype "
                 f"{outputs.dtype}, those of the outputs, got shape {score.shape} and dtype {score.dtype}"
             )
-    return np.stack(scores) / outputs.dtype.type(np.sqrt(len(targets)))
+    return np.stack(found)
+
+
+def score_seeds(likelihood: Likelihood, outputs: FloatArray, targets: Sequence[npt.NDArray[Any]]) -> FloatArray:
+    """Return seeds (n, T, C) from n targets per sample: their sum of squares is the mean of score score^T."""
+    return scores(likelihood, outputs, targets) / outputs.dtype.type(np.sqrt(len(targets)))
 
 
 _BY_NAME: dict[str, Likelihood] = {
