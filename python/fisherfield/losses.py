@@ -192,6 +192,10 @@ class LossCurvature:
 
 def _observed(net: Network, X: Any, loss: str | Likelihood, targets: Any, executor: Executor | None) -> Fisher:
     """What checks the arguments, and holds them checked."""
+    names = (*LOSSES, *available())
     if isinstance(loss, str):
-        loss = LOSSES.get(choice(loss, "loss", (*LOSSES, *available())), loss)
+        loss = LOSSES.get(choice(loss, "loss", names), loss)
+    elif not isinstance(loss, Likelihood):
+        listed = ", ".join(map(repr, names))
+        raise TypeError(f"loss: expected one of {listed}, or an instance of a subclass of Likelihood, got {loss!r}")
     return Fisher(net, X, likelihood=loss, kind="empirical", targets=targets, executor=executor)
