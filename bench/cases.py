@@ -85,3 +85,53 @@ CONDITIONAL = [
     ConditionalCase(1000, 10, "float32"),
     ConditionalCase(1000, 10, "float64"),
 ]
+
+
+@dataclass(frozen=True)
+class DiagonalCase:
+    """The exact diagonal of the unit Gaussian likelihood; with ``hessian`` that of the Hessian of cross-entropy."""
+
+    widths: tuple[int, ...]
+    num_samples: int
+    dtype: str
+    hessian: bool = False
+    goal: float | None = None  # time over the flop bound
+    over_backpack: float | None = None  # times faster than BackPACK
+
+    @property
+    def name(self) -> str:
+        what = "Hessian" if self.hessian else "Fisher"
+        return f"{what} {'-'.join(map(str, self.widths))} T={self.num_samples} {self.dtype}"
+
+    def network(self) -> ff.Network:
+        arch = ff.MLP(self.widths, "tanh", weight_var=3.0, bias_var=0.64)
+        return arch.sample(seed=0, dtype=self.dtype)
+
+    def inputs(self) -> np.ndarray:
+        rng = np.random.default_rng(1)
+        return rng.standard_normal((self.num_samples, self.widths[0])).astype(self.dtype)
+
+    def flops(self) -> float:
+        """Forward, backward and one product per layer: 4 T sum_l M_l M_{l-1} + 2 R T sum_{1 < l < L} M_l M_{l-1}.
+
+        From identity seeds the first backward step is elementwise. The Hessian has R = C - 1 seeds of the softmax and
+        the score, all of which pass through the last layer too, and one more vector through each layer between hidden
+        ones; pairs of hidden layers l, m further apart take 2 T M_l M_m M_{m-1} each.
+        """
+        M, T, C = self.widths, self.num_samples, self.widths[-1]
+        L = len(M) - 1
+        every = sum(M[l] * M[l - 1] for l in range(1, L + 1))
+        between = sum(M[l] * M[l - 1] for l in range(2, L))
+        if not self.hessian:
+            return float(4 * T * every + 2 * C * T * between)
+        pairs = sum(M[l] * M[m] * M[m - 1] for m in range(3, L) for l in range(1, m - 1))
+        return float(4 * T * every + 2 * T * ((C + 1) * between + C * M[-1] * M[-2] + pairs))
+
+
+DIAGONAL = [
+    DiagonalCase((784, 512, 512, 512, 10), 1000, "float32", goal=1.3, over_backpack=2.5),
+    DiagonalCase((784, 512, 512, 512, 10), 1000, "float64", goal=1.3),
+    DiagonalCase((784, 256, 256, 10), 128, "float32", hessian=True, over_backpack=20),
+    DiagonalCase((784, 256, 256, 10), 128, "float64", hessian=True),
+    DiagonalCase((784, 256, 256, 256, 10), 128, "float32", hessian=True),
+]

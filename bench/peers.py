@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -68,6 +69,36 @@ def torch_func(net: ff.Network, X: np.ndarray) -> Baseline:
         return (sum(j @ j.T for j in rows) / T).numpy()
 
     return dual
+
+
+def has_backpack() -> bool:
+    """Whether it is installed."""
+    return importlib.util.find_spec("backpack") is not None
+
+
+def backpack_diagonal(net: ff.Network, X: np.ndarray, labels: np.ndarray | None = None) -> Baseline:
+    """The exact diagonal of F of the unit Gaussian likelihood; with labels, that of the Hessian of cross-entropy."""
+    import torch
+    from backpack import backpack, extend
+    from backpack.extensions import DiagGGNExact, DiagHessian
+
+    model = extend(torch_model(net))
+    inputs = torch.from_numpy(X)
+    if labels is None:
+        loss, extension, name = extend(torch.nn.MSELoss(reduction="sum")), DiagGGNExact(), "diag_ggn_exact"
+        targets, scale = torch.zeros(len(X), net.num_outputs, dtype=inputs.dtype), 2 * len(X)
+    else:
+        loss, extension, name = extend(torch.nn.CrossEntropyLoss()), DiagHessian(), "diag_h"
+        targets, scale = torch.from_numpy(labels), 1
+
+    def diagonal() -> np.ndarray:
+        model.zero_grad()
+        with warnings.catch_warnings(), backpack(extension):
+            warnings.simplefilter("ignore", UserWarning)  # of PyTorch, about inputs that require no gradients
+            loss(model(inputs), targets).backward()
+        return np.concatenate([getattr(p, name).numpy().ravel() for p in model.parameters()]) / X.dtype.type(scale)
+
+    return diagonal
 
 
 def available(net: ff.Network, X: np.ndarray) -> dict[str, Baseline]:

@@ -28,6 +28,7 @@ from fisherfield.eigenpairs import block_lanczos
 
 import cases
 import machine
+import numpy_diagonal
 import numpy_gram
 import numpy_operator
 import pairwise
@@ -419,6 +420,59 @@ def laws(rounds: int) -> list[dict[str, object]]:
     return rows
 
 
+def diagonal(rounds: int) -> list[dict[str, object]]:
+    """Exact diagonals beside NumPy's and BackPACK's, all from the weights on."""
+    rows = []
+    print(
+        f"\n{'diagonal':46s} {'ours':>9s} {'NumPy':>9s} {'BackPACK':>9s} {'x faster':>8s}"
+        f" {'GEMM':>9s} {'bound':>9s} {'x bound':>8s}"
+    )
+    for case in cases.DIAGONAL:
+        net, X = case.network(), case.inputs()
+        labels = np.arange(len(X)) % net.num_outputs if case.hessian else None
+        gemm = machine.Gemm(case.dtype)
+        contestants: Contestants = {"gemm": gemm}
+        if labels is None:
+            contestants["ours"] = lambda net=net, X=X: ff.Fisher(net, X).diagonal()
+            contestants["numpy"] = lambda net=net, X=X: numpy_diagonal.fisher(net, X)
+        else:
+            contestants["ours"] = lambda net=net, X=X, y=labels: ff.hessian_diagonal(net, X, "cross_entropy", targets=y)
+            if net.depth == 3:
+                contestants["numpy"] = lambda net=net, X=X, y=labels: numpy_diagonal.hessian(net, X, y)
+        if peers.has_backpack():
+            contestants["backpack"] = peers.backpack_diagonal(net, X, labels)
+        ours = contestants["ours"]()
+        for name in contestants.keys() - {"ours", "gemm"}:
+            error = np.abs(ours - contestants[name]()).max() / np.abs(ours).max()
+            assert error < (1e-12 if case.dtype == "float64" else 2e-5), f"{case.name}: {name} differs by {error:.1e}"
+        seconds = interleave(contestants, 3 * rounds)
+        rate = gemm.flops / seconds["gemm"]
+        bound = case.flops() / rate
+        row = {
+            "case": case.name,
+            "seconds": seconds,
+            "gemm_gflops": rate / 1e9,
+            "bound_seconds": bound,
+            "over_bound": seconds["ours"] / bound,
+            "goal_over_bound": case.goal,
+            "faster_than_backpack": seconds["backpack"] / seconds["ours"] if "backpack" in seconds else None,
+            "goal_faster": case.over_backpack,
+        }
+        rows.append(row)
+        others = "".join(
+            f" {seconds[n] * 1e3:7.1f}ms" if n in seconds else f" {'-':>9s}" for n in ("numpy", "backpack")
+        )
+        faster = f"{row['faster_than_backpack']:8.1f}" if row["faster_than_backpack"] else f"{'-':>8s}"
+        print(
+            f"{case.name:46s} {seconds['ours'] * 1e3:7.1f}ms{others} {faster}"
+            f" {rate / 1e9:6.0f}GF/s {bound * 1e3:7.1f}ms {row['over_bound']:8.2f}"
+            + (f" (goal {case.goal})" if case.goal else "")
+            + (f" (goal {case.over_backpack} x faster)" if case.over_backpack else ""),
+            flush=True,
+        )
+    return rows
+
+
 MEMORY_SCRIPT = """
 import pathlib, sys
 import numpy as np
@@ -462,6 +516,7 @@ SUITES = {
     "products": products,
     "variants": variants,
     "conditional": conditional,
+    "diagonal": diagonal,
     "laws": laws,
     "theory": theory,
     "activations": activations,

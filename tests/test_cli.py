@@ -157,7 +157,7 @@ def test_spectrum_defaults_are_figure_1(monkeypatch, capsys):
         seen.update(architecture=architecture, inputs=inputs, seeds=seeds, **options)
         raise ValueError("enough")
 
-    monkeypatch.setattr(cli, "compare", fake)
+    monkeypatch.setattr(cli.spectrum, "compare", fake)
     assert run(capsys, "spectrum")[0] == 2
     assert seen["architecture"] == ff.MLP((1000, 1000, 1000, 1), "tanh", weight_var=3.0, bias_var=0.64)
     assert (seen["inputs"], seen["seeds"], seen["dtype"]) == (100, tuple(range(10)), "float64")
@@ -386,7 +386,7 @@ def test_isometry_defaults(monkeypatch, capsys):
         seen.update(architecture=architecture, qhat0=qhat0, seeds=seeds, **options)
         raise ValueError("enough")
 
-    monkeypatch.setattr(cli, "compare_conditional", fake)
+    monkeypatch.setattr(cli.isometry, "compare_conditional", fake)
     assert run(capsys, "isometry")[0] == 2
     point = ff.isometry_point("hard_tanh", 10, 0.25)
     assert (seen["architecture"], seen["qhat0"]) == (point.architecture(500), point.second_moment)
@@ -529,7 +529,7 @@ def test_a_seed_that_draws_nothing_is_refused(capsys):
 
 
 def test_momentum_is_checked_before_the_measurement(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "compare", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr(cli.spectrum, "compare", lambda *_, **__: pytest.fail("measured"))
     assert run(capsys, "learning-rate", "--momentum", "1")[0] == 2
 
 
@@ -545,7 +545,7 @@ def test_interrupt(capsys, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "compare", interrupt)
+    monkeypatch.setattr(cli.spectrum, "compare", interrupt)
     assert run(capsys, "spectrum")[0] == 130
 
 
@@ -564,7 +564,7 @@ def test_warnings_are_one_line(capsys, monkeypatch):
         warnings.warn("not converged", ff.QuadratureWarning)
         raise ValueError("enough")
 
-    monkeypatch.setattr(cli, "mean_field", warn)
+    monkeypatch.setattr(cli.spectrum, "mean_field", warn)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         _, _, err = run(capsys, "theory")

@@ -113,8 +113,15 @@ def _fill(
             for weight, value in zip(weights, values, strict=True):
                 weight[first - begin : last - begin] = value
 
-    step = max(1, min(max(8, _ROWS // num_seeds), -(-(end - begin) // (2 * workers(executor)))))
-    _executor.run(fill, pairwise([*range(begin, end, step), end]), executor)
+    _executor.run(fill, _parts(begin, end, max(8, _ROWS // num_seeds), workers(executor)), executor)
+
+
+def _parts(begin: int, end: int, most: int, threads: int) -> list[tuple[int, int]]:
+    """Cut samples evenly into ranges of at most so many, as many for each thread."""
+    count = end - begin
+    rounds = -(-count // (most * threads))
+    parts = min(count, rounds * threads)
+    return list(pairwise([begin + count * part // parts for part in range(parts + 1)]))
 
 
 @contextmanager
