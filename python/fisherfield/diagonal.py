@@ -164,7 +164,7 @@ def _squared_scores(metric: Fisher) -> tuple[_UnitNumbers, int]:
         result: _LayerNumbers = []
         for layer in layers:
             mean = layer.sum_of_squares(SERIAL)  # seeds are over sqrt(count)
-            result.append((layer.A, (mean,) if count == 1 else (mean, _spread(count * np.square(layer.B), mean))))
+            result.append((layer.A, (mean,) if count == 1 else (mean, _spread(count * np.square(layer.B)))))
         return result
 
     return numbers, count
@@ -178,15 +178,17 @@ def _second_derivatives(metric: Fisher) -> tuple[_UnitNumbers, int]:
         result: _LayerNumbers = []
         for A, drawn in curvature.of_units(begin, end):
             mean = drawn.mean(axis=0)
-            result.append((A, (mean,) if len(drawn) == 1 else (mean, _spread(drawn, mean))))
+            result.append((A, (mean,) if len(drawn) == 1 else (mean, _spread(drawn))))
         return result
 
     return numbers, curvature.num_seeds
 
 
-def _spread(drawn: FloatArray, mean: FloatArray) -> FloatArray:
-    """Sum of squared deviations of the draws (S, t, M) from their mean (t, M)."""
-    return np.asarray(np.square(drawn - mean).sum(axis=0))
+def _spread(drawn: FloatArray) -> FloatArray:
+    """Sum of squared deviations of the draws (S, t, M) from their mean; exactly zero where all are the same."""
+    deviations = drawn - drawn[0]
+    deviations -= deviations.mean(axis=0)
+    return np.asarray(np.square(deviations, out=deviations).sum(axis=0))
 
 
 # --- exact variances ----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from .. import report
 from .._config import config_text, show_config, version
-from . import isometry, spectrum
+from . import diagonal, isometry, spectrum
 from .options import Answer, Run
 
 __all__ = ["main"]
@@ -45,7 +45,13 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
     print(f"fisherfield: warning: {message}", file=sys.stderr)
 
 
-_ARGUMENTS = {"folder": "data_dir", "inputs": "samples", "num_samples": "samples", "seed": "seeds"}
+_ARGUMENTS = {
+    "folder": "data_dir",
+    "inputs": "samples",
+    "num_samples": "samples",
+    "seed": "seeds",
+    "relative_error": "error",
+}
 
 
 def _as_typed(message: str, options: argparse.Namespace) -> str:
@@ -89,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
     spectrum.add_commands(command)
     isometry.add_commands(command)
+    diagonal.add_commands(command)
     command("info", _info, "versions, instruction set, threads, BLAS and CUDA", "--json")
     return parser
 

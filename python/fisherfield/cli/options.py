@@ -18,9 +18,12 @@ __all__ = [
     "Inputs",
     "activation_names",
     "add_ensemble_options",
+    "add_likelihood_option",
     "add_likelihood_options",
     "add_measurement_options",
+    "add_momentum_option",
     "add_picture_options",
+    "add_run_options",
     "counted",
     "heading_text",
     "list_of",
@@ -130,13 +133,6 @@ def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
     network.add_argument(
         "--init", default="gaussian", help="law of the weights: gaussian or orthogonal (default: gaussian)"
     )
-    network.add_argument(
-        "--momentum",
-        type=float,
-        default=0.0,
-        metavar="MU",
-        help="of the critical learning rate, 0 <= MU < 1 (default: 0)",
-    )
     inputs = parser.add_argument_group("inputs")
     inputs.add_argument(
         "-T",
@@ -160,15 +156,33 @@ def add_ensemble_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_likelihood_options(parser: argparse.ArgumentParser) -> Any:
-    """Add the options that choose a Fisher information matrix; return their group."""
+def add_momentum_option(parser: argparse.ArgumentParser) -> None:
+    """Add the momentum of the critical learning rate."""
+    parser.add_argument(
+        "--momentum",
+        type=float,
+        default=0.0,
+        metavar="MU",
+        help="of the critical learning rate, 0 <= MU < 1 (default: 0)",
+    )
+
+
+def add_likelihood_option(parser: argparse.ArgumentParser, default: str = "gaussian") -> Any:
+    """Add the likelihood of the exact Fisher information matrix; return its group."""
     matrix = parser.add_argument_group("matrix")
     matrix.add_argument(
         "--likelihood",
-        default="gaussian",
+        default=default,
         metavar="NAME",
-        help=f"output distribution, one of {', '.join(likelihoods.available())} (default: gaussian)",
+        help=f"output distribution, one of {', '.join(likelihoods.available())} (default: {default})",
     )
+    matrix.set_defaults(metric="parameters", kind="exact", center=False)
+    return matrix
+
+
+def add_likelihood_options(parser: argparse.ArgumentParser) -> Any:
+    """Add the options that choose a Fisher information matrix; return their group."""
+    matrix = add_likelihood_option(parser)
     matrix.add_argument(
         "--kind",
         default="exact",
@@ -177,7 +191,6 @@ def add_likelihood_options(parser: argparse.ArgumentParser) -> Any:
         "targets, or replaced by the targets of a teacher network (default: exact)",
     )
     matrix.add_argument("--draws", type=int, metavar="N", help="targets drawn per sample, of monte_carlo (default: 1)")
-    matrix.set_defaults(metric="parameters", center=False)
     return matrix
 
 
@@ -200,8 +213,13 @@ def add_measurement_options(parser: argparse.ArgumentParser, networks: int = 10)
         metavar="N | S,S,...",
         help=f"number of networks, with seeds 0, 1, ..., or a list of seeds (default: {networks})",
     )
-    measurement.add_argument("--dtype", default="float64", help="float64 or float32 (default: float64)")
-    measurement.add_argument("--progress", action="store_true", help="show a progress bar (needs tqdm)")
+    add_run_options(measurement)
+
+
+def add_run_options(parser: Any) -> None:
+    """Add the precision and the progress bar."""
+    parser.add_argument("--dtype", default="float64", help="float64 or float32 (default: float64)")
+    parser.add_argument("--progress", action="store_true", help="show a progress bar (needs tqdm)")
 
 
 @dataclass(frozen=True)
@@ -320,7 +338,6 @@ def run_record(architecture: MLP, inputs: Inputs, options: argparse.Namespace) -
             "draws": (options.draws or 1) if options.kind == "monte_carlo" else None,
             "centered": options.center,
         },
-        "momentum": options.momentum,
     }
 
 

@@ -21,6 +21,7 @@ from .options import (
     add_ensemble_options,
     add_likelihood_options,
     add_measurement_options,
+    add_momentum_option,
     add_picture_options,
     heading_text,
     matrix_text,
@@ -61,6 +62,7 @@ def add_commands(command: AddCommand) -> None:
         "--data digits --widths 64,500,500,10 --samples 300 --output digits.svg",
     )
     add_ensemble_options(spectrum)
+    add_momentum_option(spectrum)
     _add_metric_options(spectrum)
     add_measurement_options(spectrum)
     add_picture_options(spectrum, _PICTURE)
@@ -72,6 +74,7 @@ def add_commands(command: AddCommand) -> None:
         "--activation relu --weight-var 2 --bias-var 0.1 --widths 500,500,500,500,10",
     )
     add_ensemble_options(theory)
+    add_momentum_option(theory)
     _add_metric_options(theory)
     theory.add_argument(
         "--seed",
@@ -86,6 +89,7 @@ def add_commands(command: AddCommand) -> None:
         "--momentum 0.9 --widths 500,500,500,1",
     )
     add_ensemble_options(rate)
+    add_momentum_option(rate)
     add_likelihood_options(rate)
     add_measurement_options(rate)
 
@@ -127,7 +131,12 @@ def _measure(options: argparse.Namespace, *, eigenvalues: bool) -> tuple[Spectru
         progress=options.progress,
     )
     heading = f"{heading_text(architecture, inputs, options)}\n{networks_text(found.seeds, found.dtype)}\n"
-    record = {**run_record(architecture, inputs, options), "dtype": found.dtype, "seeds": found.seeds}
+    record = {
+        **run_record(architecture, inputs, options),
+        "momentum": options.momentum,
+        "dtype": found.dtype,
+        "seeds": found.seeds,
+    }
     return found, heading, record
 
 
@@ -245,7 +254,7 @@ def run_theory(options: argparse.Namespace) -> Answer:
             "fisher_rao_bound": theory.fisher_rao_bound,
             "bounds_wide_output": theory.bounds_wide_output(),
         }
-    return "\n".join(text), {**run_record(architecture, inputs, options), **record}
+    return "\n".join(text), {**run_record(architecture, inputs, options), "momentum": options.momentum, **record}
 
 
 def _prediction_rows(

@@ -1,4 +1,4 @@
-"""Pictures. A drawing function draws into ``ax`` (without one, into a new figure) and returns the axes."""
+"""Pictures of eigenvalues: their histogram, their density, and their law given one input."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ._validate import FloatArray, as_float_array, choice, non_negative, positive_int
-from .lanczos import SpectralDensity
-from .statistics import FisherStatistics
-from .theory import FreeLaw
+from .._validate import FloatArray, as_float_array, choice, non_negative, positive_int
+from ..lanczos import SpectralDensity
+from ..statistics import FisherStatistics
+from ..theory import FreeLaw
+from .files import FIGURE, require_matplotlib, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
-    "check_path",
     "conditional_spectrum",
     "save_conditional_spectrum",
     "save_spectrum",
@@ -30,7 +30,6 @@ __all__ = [
 
 # Shade and shape carry the meaning; colour only adds to it, so that print in grey loses nothing.
 _SYMBOLS = {"F": "F", "Theta": r"\Theta", "A": "A"}
-_FIGURE: dict[str, Any] = {"figsize": (6.4, 4.0), "layout": "constrained"}
 _BARS: dict[str, Any] = {"color": "0.82", "edgecolor": "0.55", "linewidth": 0.5}
 _PREDICTED: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.2, "baseline": None}
 _CURVE: dict[str, Any] = {"color": "black", "linewidth": 1.3}
@@ -63,49 +62,16 @@ _EQUAL, _SEVERAL = 100, 3  # so many eigenvalues, so many roundings of the large
 _CURVE_POINTS = 2000
 
 
-def _require_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError("pictures need matplotlib: pip install 'fisherfield[plot]'") from error
-
-
-def check_path(path: str | os.PathLike[str]) -> Path:
-    """Return ``path`` if a picture can be written there: the folder exists, matplotlib knows the ending."""
-    _require_matplotlib()
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    target = Path(path)
-    known = sorted(FigureCanvasBase.filetypes)
-    if target.suffix.removeprefix(".").lower() not in known:
-        raise ValueError(f"output: expected a file ending in one of {', '.join(known)}, got {str(path)!r}")
-    if not target.absolute().parent.is_dir():
-        raise FileNotFoundError(f"output: no such folder: {target.parent}")
-    return target
-
-
 def save_spectrum(path: str | os.PathLike[str], eigenvalues: npt.ArrayLike, **options: Any) -> Path:
     """Write the picture of :func:`spectrum`, with the same options, to a file; needs no display."""
-    target = check_path(path)
-    from matplotlib.figure import Figure
-
-    figure = Figure(**_FIGURE)
-    spectrum(eigenvalues, ax=figure.subplots(), **options)
-    figure.savefig(target, dpi=160)
-    return target
+    return save(path, lambda ax: spectrum(eigenvalues, ax=ax, **options))
 
 
 def save_conditional_spectrum(
     path: str | os.PathLike[str], eigenvalues: npt.ArrayLike, law: FreeLaw, **options: Any
 ) -> Path:
     """Write the picture of :func:`conditional_spectrum`, with the same options, to a file; needs no display."""
-    target = check_path(path)
-    from matplotlib.figure import Figure
-
-    figure = Figure(**_FIGURE)
-    conditional_spectrum(eigenvalues, law, ax=figure.subplots(), **options)
-    figure.savefig(target, dpi=160)
-    return target
+    return save(path, lambda ax: conditional_spectrum(eigenvalues, law, ax=ax, **options))
 
 
 def spectrum(
@@ -158,7 +124,7 @@ def spectrum(
     >>> from fisherfield import plot
     >>> ax = plot.spectrum(np.geomspace(1.0, 100.0, 50))  # doctest: +SKIP
     """
-    _require_matplotlib()
+    require_matplotlib()
     values = np.atleast_2d(np.asarray(eigenvalues))
     values = as_float_array(values, "eigenvalues", ndim=2)
     networks = len(values)
@@ -168,7 +134,7 @@ def spectrum(
     if ax is None:
         from matplotlib import pyplot
 
-        ax = pyplot.subplots(**_FIGURE)[1]
+        ax = pyplot.subplots(**FIGURE)[1]
     weights = np.full(positive.shape, 1 / networks)
     ax.hist(positive, edges.tolist(), weights=weights, label="eigenvalues, measured", **_BARS)
     if outline is not None:
@@ -235,7 +201,7 @@ def spectral_density(
     >>> density = lanczos.spectral_density(np.diag(np.geomspace(1.0, 100.0, 50)), seed=0)
     >>> ax = plot.spectral_density(density)  # doctest: +SKIP
     """
-    _require_matplotlib()
+    require_matplotlib()
     if not isinstance(density, SpectralDensity):
         raise TypeError(f"density: expected a SpectralDensity, got {type(density).__name__}")
     letter = _SYMBOLS[choice(symbol, "symbol", tuple(_SYMBOLS))]
@@ -245,7 +211,7 @@ def spectral_density(
     if ax is None:
         from matplotlib import pyplot
 
-        ax = pyplot.subplots(**_FIGURE)[1]
+        ax = pyplot.subplots(**FIGURE)[1]
     ax.set_xscale("log")
     ax.set_yscale("log")
     top = float(band.value.max())
@@ -317,7 +283,7 @@ def conditional_spectrum(
     >>> law = theory.FreeLaw.point_mass(1.0).times_wishart() + 0.5
     >>> ax = plot.conditional_spectrum(law.quantile(np.linspace(0.01, 0.99, 50)), law)  # doctest: +SKIP
     """
-    _require_matplotlib()
+    require_matplotlib()
     if not isinstance(law, FreeLaw):
         raise TypeError(f"law: expected a FreeLaw, got {type(law).__name__}")
     values = as_float_array(np.atleast_2d(np.asarray(eigenvalues)), "eigenvalues", ndim=2)
@@ -326,7 +292,7 @@ def conditional_spectrum(
     if ax is None:
         from matplotlib import pyplot
 
-        ax = pyplot.subplots(**_FIGURE)[1]
+        ax = pyplot.subplots(**FIGURE)[1]
     low, high = min(float(values.min()), law.minimum), max(float(values.max()), law.maximum)
     logarithmic = low > 0 and float(np.median(values)) < _LOW * high
     scale = _Scale(size, logarithmic)

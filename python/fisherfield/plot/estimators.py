@@ -1,0 +1,124 @@
+"""Pictures of random estimators: how far they are from what they estimate, layer by layer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._validate import FloatArray
+from ..diagonal import DiagonalVariance
+from .files import FIGURE, require_matplotlib, save
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["diagonal_variance", "save_diagonal_variance"]
+
+# Shade and shape carry the meaning; colour only adds to it, so that print in grey loses nothing.
+_MEAN: dict[str, Any] = {"color": "0.88", "edgecolor": "0.6", "linewidth": 0.5, "width": 0.72}
+_SCORE: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 7, "linestyle": "none"}
+_HESSIAN: dict[str, Any] = {"color": "#b2182b", "marker": "s", "markersize": 6.5, "linestyle": "none"}
+_OPEN: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.5}
+_BOUND: dict[str, Any] = {"linewidth": 1.2, "capsize": 5, "capthick": 1.2, "linestyle": "none"}
+_SHIFT = 0.14  # of the two estimators to either side of their layer
+
+
+def save_diagonal_variance(path: str | os.PathLike[str], variance: DiagonalVariance, **options: Any) -> Path:
+    """Write the picture of :func:`diagonal_variance`, with the same options, to a file; needs no display."""
+    return save(path, lambda ax: diagonal_variance(variance, ax=ax, **options))
+
+
+def diagonal_variance(variance: DiagonalVariance, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+    r"""Draw the standard deviations of the two estimators of the diagonal beside the diagonal itself, by layer.
+
+    Bars are the mean of the exact diagonal over a layer's parameters. Marks are the deviations with one target drawn
+    per input, root mean squares over the layer's parameters: above its bar, an estimator is all noise. Whiskers reach
+    to the eigenvalue bounds where ``variance`` has them; marks on the lower edge say that there is no variance.
+
+    Parameters
+    ----------
+    variance : DiagonalVariance
+        Of :func:`fisherfield.diagonal_variance`.
+    title : str, optional
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    TypeError
+        If ``variance`` is something else.
+    ValueError
+        If the diagonal is zero: there is nothing to draw.
+    ImportError
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> import numpy as np, fisherfield as ff
+    >>> from fisherfield import plot
+    >>> net = ff.MLP((20, 50, 50, 3), "tanh").sample(seed=0)
+    >>> X = np.random.default_rng(0).standard_normal((30, 20))
+    >>> found = ff.diagonal_variance(net, X, "categorical", bounds=True)
+    >>> ax = plot.diagonal_variance(found)  # doctest: +SKIP
+    """
+    require_matplotlib()
+    if not isinstance(variance, DiagonalVariance):
+        raise TypeError(f"variance: expected a DiagonalVariance, got {type(variance).__name__}")
+    layers = variance.layers()
+    x = np.array([layer.layer for layer in layers])
+    means, score, hessian = (
+        np.array([getattr(layer, name) for layer in layers])
+        for name in ("mean", "score_deviation", "hessian_deviation")
+    )
+    shown = np.concatenate([means, score, hessian])
+    if not (shown > 0).any():
+        raise ValueError("variance: expected a diagonal that is not zero, got zeros only")
+    if ax is None:
+        from matplotlib import pyplot
+
+        ax = pyplot.subplots(**FIGURE)[1]
+    low = float(shown[shown > 0].min()) / 4
+    ax.bar(x, np.maximum(means, low), label="mean of the exact diagonal", **_MEAN)
+    score_bounds = np.array([(0.0, layer.score_bound or 0.0) for layer in layers])
+    hessian_bounds = np.array([layer.hessian_bounds or (0.0, 0.0) for layer in layers])
+    bounded = variance.score_bound is not None
+    _mark(ax, x - _SHIFT, score, score_bounds if bounded else None, low, "squared scores $\\hat I_1$", _SCORE)
+    _mark(ax, x + _SHIFT, hessian, hessian_bounds if bounded else None, low, "second derivatives $\\hat I_2$", _HESSIAN)
+    ax.set_yscale("log")
+    ax.set_ylim(low, None)
+    ax.set_xticks(x)
+    ax.set_xlim(x[0] - 0.7, x[-1] + 0.7)
+    ax.set_xlabel("layer $l$")
+    ax.set_ylabel("$F_{ii}$, deviation of estimators" + ("\n(whiskers: bounds)" if bounded else ""))
+    ax.spines[["top", "right"]].set_visible(False)
+    if title:
+        ax.set_title(title, fontsize="small", loc="left", pad=12)
+    ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3)
+    return ax
+
+
+def _mark(
+    ax: Any,
+    x: FloatArray,
+    deviations: FloatArray,
+    bounds: FloatArray | None,
+    low: float,
+    label: str,
+    style: dict[str, Any],
+) -> None:
+    """Marks at the deviations, open ones on the lower edge where there is none; whiskers to the bounds."""
+    found = deviations > 0
+    if bounds is not None and found.any():
+        lower = np.where(bounds[:, 0] > 0, deviations - np.maximum(bounds[:, 0], low), 0)
+        whiskers = np.maximum(np.stack([lower, bounds[:, 1] - deviations])[:, found], 0)  # below zero by rounding
+        ax.errorbar(x[found], deviations[found], whiskers, ecolor=style["color"], **_BOUND)
+    ax.plot(x[found], deviations[found], label=label, **style)
+    if not found.all():
+        edge = np.full(int((~found).sum()), low)
+        ax.plot(x[~found], edge, clip_on=False, label="no variance", **style, **_OPEN)
