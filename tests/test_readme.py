@@ -14,6 +14,7 @@ from fisherfield import cli
 README = Path(__file__).parents[1] / "README.md"
 LARGE_DATA = README.parent / "docs" / "large-data.md"
 ISOMETRY = README.parent / "docs" / "dynamical-isometry.md"
+DIAGONAL = README.parent / "docs" / "diagonal.md"
 
 
 def blocks(language, page=README):
@@ -23,9 +24,10 @@ def blocks(language, page=README):
 
 
 PRINTED = {  # what each example has to print
-    README: ["FisherStatistics(", "FisherStatistics(", "critical learning rate", "["],
+    README: ["FisherStatistics(", "FisherStatistics(", "critical learning rate", "'hessian']", "["],
     LARGE_DATA: ["0 (", "EigenPairs(", "Estimate("],
     ISOMETRY: ["0.197", "["],
+    DIAGONAL: ["['score', 'score', 'hessian']", "strength 100: first task 0.8", "by Fisher: loss 0.0043"],
 }
 EXAMPLES = [
     (code, text) for page, texts in PRINTED.items() for code, text in zip(blocks("python", page), texts, strict=True)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from ._validate import positive_int
 
-__all__ = ["SERIAL", "Progress", "check_executor", "num_threads", "run"]
+__all__ = ["SERIAL", "Progress", "check_executor", "check_progress", "num_threads", "run"]
 
 Item = TypeVar("Item")
 Progress = bool | Callable[[int, int], object] | None
@@ -128,19 +128,24 @@ def run(
 def reporter(
     progress: Progress, total: int, label: str, initial: int = 0
 ) -> tuple[Callable[[int, int], object], Callable[[], object]]:
-    """Return what to call with ``(done, total)`` after each item beyond ``initial``, and what to call at the end."""
-    if progress is None or progress is False:
+    """Return what to call with ``(done, total)`` as items beyond ``initial`` get done, and what to call at the end."""
+    check_progress(progress)
+    if not progress:
         return (lambda done, total: None), (lambda: None)
     if callable(progress):
         return progress, (lambda: None)
-    if progress is not True:
-        raise TypeError(f"progress: expected None, True or a callable (done, total), got {progress!r}")
     try:
         from tqdm.auto import tqdm
     except ImportError as error:
         raise ImportError("progress=True needs tqdm: pip install 'fisherfield[progress]'") from error
     bar = tqdm(total=total, initial=initial, desc=label or None, leave=False)
-    return (lambda done, total: bar.update(1)), bar.close
+    return (lambda done, total: bar.update(done - bar.n)), bar.close
+
+
+def check_progress(progress: Progress) -> None:
+    """Refuse what shows no progress."""
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise TypeError(f"progress: expected None, True or a callable (done, total), got {progress!r}")
 
 
 def column_blocks(columns: int, itemsize: int, flops: float, executor: Executor | None) -> list[tuple[int, int]]:

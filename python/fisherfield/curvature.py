@@ -58,7 +58,8 @@ class SecondDerivatives:
 
     def __init__(self, net: Network) -> None:
         self._net = net
-        self._squared_weights = [W * W for W in net.weights[1:-1]]  # into hidden layers 2, 3, ...
+        with np.errstate(over="ignore"):  # they may not be needed
+            self._squared_weights = [W * W for W in net.weights[1:-1]]  # into hidden layers 2, 3, ...
 
     def __call__(
         self,

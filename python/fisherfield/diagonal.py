@@ -26,19 +26,21 @@ from typing import Any
 
 import numpy as np
 
-from ._executor import SERIAL, Progress
+from ._executor import SERIAL, Progress, check_progress
 from ._validate import FloatArray, boolean, choice, non_negative, positive_int, require_finite
 from .curvature import SecondDerivatives
 from .factors import factorize, unit_seeds
 from .fisher import Fisher
-from .likelihoods import Likelihood
+from .likelihoods import Likelihood, checked
 from .losses import LossCurvature
 from .network import Network
-from .unitwise import layer_slices, unit_sums
+from .unitwise import layer_slices, ordered_sum, unit_sums
 
 __all__ = ["METHODS", "DiagonalEstimate", "DiagonalVariance", "LayerVariance", "diagonal_variance", "estimate_diagonal"]
 
 METHODS = ("score", "hessian")
+
+_SMALLEST = 1e-150  # variances, squares of entries of the diagonal, are lost below it
 
 _LayerNumbers = list[tuple[FloatArray, Sequence[FloatArray]]]
 _UnitNumbers = Callable[[int, int], _LayerNumbers]
@@ -47,7 +49,7 @@ _UnitNumbers = Callable[[int, int], _LayerNumbers]
 # --- estimates ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DiagonalEstimate:
     """An estimate of the diagonal of the Fisher information matrix from drawn targets.
 
@@ -134,23 +136,27 @@ def estimate_diagonal(
     >>> X = np.random.default_rng(0).standard_normal((30, 20))
     >>> exact = ff.Fisher(net, X, likelihood="categorical").diagonal()
     >>> found = ff.estimate_diagonal(net, X, "categorical", method="hessian", samples=100, seed=0)
-    >>> error = (found.values - exact)[:1050] / found.standard_errors[:1050]  # first layer; in the last both are 0
+    >>> error = (found.values - exact)[:1050] / found.standard_errors[:1050]  # the last layer has no error
     >>> bool(abs(error).max() < 5)
     True
     """
     choice(method, "method", METHODS)
-    metric = Fisher(net, X, likelihood=likelihood, kind="monte_carlo", samples=samples, seed=seed, executor=executor)
-    samples = metric.num_seeds
+    check_progress(progress)
+    draws = positive_int(samples, "samples")
+    metric = Fisher(net, X, likelihood=likelihood, kind="monte_carlo", samples=draws, seed=seed, executor=executor)
     numbers, num_seeds = (_squared_scores if method == "score" else _second_derivatives)(metric)
-    T, powers = metric.num_samples, (2, 4) if samples > 1 else (2,)
+    T, powers = metric.num_samples, (2, 4) if draws > 1 else (2,)
     with np.errstate(over="ignore", invalid="ignore"):
-        sums = unit_sums(net, T, numbers, powers, num_seeds, executor=executor, progress=progress)
-        sums[0] *= 1 / T
-    errors = np.sqrt(sums[1] / (T**2 * (samples - 1.0) * samples)) if samples > 1 else None
-    for name, result in (("values", sums[0]), ("standard_errors", errors)):
-        if result is not None:
-            require_finite(result, f"estimate_diagonal().{name}")
-    return DiagonalEstimate(sums[0], errors, method, samples, T)
+        sums = unit_sums(
+            net, T, numbers, powers, num_seeds, executor=executor, progress=progress, dtype=np.float64
+        )  # squares of squared gradients may be below what float32 holds
+        values = (sums[0] * (1 / T)).astype(net.dtype, copy=False)
+        errors = np.sqrt(sums[1] / (draws * (draws - 1.0))) / T if draws > 1 else None
+    require_finite(values, "estimate_diagonal().values")
+    if errors is not None:
+        require_finite(errors, "estimate_diagonal().standard_errors")
+        errors = errors.astype(net.dtype, copy=False)
+    return DiagonalEstimate(values, errors, method, draws, T)
 
 
 def _squared_scores(metric: Fisher) -> tuple[_UnitNumbers, int]:
@@ -161,11 +167,7 @@ def _squared_scores(metric: Fisher) -> tuple[_UnitNumbers, int]:
         layers = factorize(
             metric.net, metric.X[begin:end], lambda outputs: metric._batch_seeds(outputs, begin, end), SERIAL
         )
-        result: _LayerNumbers = []
-        for layer in layers:
-            mean = layer.sum_of_squares(SERIAL)  # seeds are over sqrt(count)
-            result.append((layer.A, (mean,) if count == 1 else (mean, _spread(count * np.square(layer.B)))))
-        return result
+        return [(layer.A, _mean_and_spread(count * np.square(layer.B, dtype=np.float64))) for layer in layers]
 
     return numbers, count
 
@@ -175,20 +177,21 @@ def _second_derivatives(metric: Fisher) -> tuple[_UnitNumbers, int]:
     curvature = LossCurvature(metric.net, metric.X, metric.likelihood, metric.targets or ())
 
     def numbers(begin: int, end: int) -> _LayerNumbers:
-        result: _LayerNumbers = []
-        for A, drawn in curvature.of_units(begin, end):
-            mean = drawn.mean(axis=0)
-            result.append((A, (mean,) if len(drawn) == 1 else (mean, _spread(drawn))))
-        return result
+        return [
+            (A, _mean_and_spread(drawn.astype(np.float64, copy=False))) for A, drawn in curvature.of_units(begin, end)
+        ]
 
     return numbers, curvature.num_seeds
 
 
-def _spread(drawn: FloatArray) -> FloatArray:
-    """Sum of squared deviations of the draws (S, t, M) from their mean; exactly zero where all are the same."""
+def _mean_and_spread(drawn: FloatArray) -> tuple[FloatArray, ...]:
+    """Mean of the draws (S, t, M) and, of several, the sum of squared deviations from it: zero where all are equal."""
+    if len(drawn) == 1:
+        return (drawn[0],)
     deviations = drawn - drawn[0]
-    deviations -= deviations.mean(axis=0)
-    return np.asarray(np.square(deviations, out=deviations).sum(axis=0))
+    mean = ordered_sum(deviations) / len(drawn)
+    deviations -= mean
+    return drawn[0] + mean, ordered_sum(np.square(deviations, out=deviations))
 
 
 # --- exact variances ----------------------------------------------------------------------------------------
@@ -198,7 +201,7 @@ def _spread(drawn: FloatArray) -> FloatArray:
 class LayerVariance:
     """How well the two estimators do in one layer, with one target drawn per input.
 
-    Deviations are root mean squares over the layer's parameters, so their squares add up and compare with ``mean``.
+    Deviations are root mean squares over the layer's parameters.
 
     Attributes
     ----------
@@ -206,7 +209,7 @@ class LayerVariance:
         l = 1, ..., L.
     num_parameters : int
     mean : float
-        Mean of the exact diagonal.
+        Mean of the exact diagonal over the layer's parameters.
     score_deviation, hessian_deviation : float
         Standard deviations of the estimators given the inputs.
     input_deviation : float
@@ -241,12 +244,12 @@ class LayerVariance:
         return "hessian" if self.hessian_deviation < self.score_deviation else "score"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DiagonalVariance:
     r"""The exact diagonal of the Fisher information matrix, and exact variances of its random estimators.
 
     Variances are of the means over the T inputs, with one target drawn for each: n draws per input divide
-    ``score`` and ``hessian`` by n, but not ``inputs``.
+    ``score`` and ``hessian`` by n, but not ``inputs``. Variances are float64 whatever the precision of the network.
 
     Attributes
     ----------
@@ -256,7 +259,8 @@ class DiagonalVariance:
         Variances of :math:`\hat I_1` and :math:`\hat I_2` given the inputs.
     inputs : array, shape (P,)
         What the choice of the inputs adds to both: the unbiased estimate of :math:`\mathrm{Var}_x(I_{ii}(x)) / T` from
-        the T inputs at hand; NaN for a single one. Below rounding, it is zero.
+        the T inputs at hand; NaN for a single one. It is a difference, accurate to about 1e-16 times the square of the
+        diagonal over T, and zero where that would make it negative.
     score_bound : array, shape (P,), or None
         Upper bound of ``score`` by the largest eigenvalue of :math:`K - I \otimes I`, if asked for.
     hessian_bounds : pair of arrays, shape (P,), or None
@@ -329,12 +333,25 @@ class DiagonalVariance:
         method : {"score", "hessian"}
         """
         wanted = non_negative(relative_error, "relative_error", strict=True)
-        variance = self.variance(method)
+        deviation = self.standard_deviation(method)
         counts = []
-        for part in self.layer_slices:
-            spread = float(variance[part].sum(dtype=np.float64))
-            size = float(np.square(self.diagonal[part], dtype=np.float64).sum())
-            counts.append(max(1, math.ceil(spread / size / wanted**2)) if spread > 0 else 1)
+        for l, part in enumerate(self.layer_slices, 1):
+            size = float(self.diagonal[part].max())
+            if 0 < size < _SMALLEST:
+                raise ValueError(
+                    f"diagonal: expected entries above {_SMALLEST:g} in layer {l}, whose squares float64 can hold, got "
+                    f"at most {size:.1e}; scale the weights up"
+                )
+            relative = 0.0
+            if size > 0:
+                norms = [
+                    float(np.linalg.norm(np.asarray(x[part], np.float64) / size)) for x in (deviation, self.diagonal)
+                ]
+                relative = norms[0] / norms[1]
+            count = (relative / wanted) ** 2 if relative / wanted < 1e9 else math.inf
+            if count > 1e18:
+                raise ValueError(f"relative_error: expected a number that 1e18 draws reach, got {wanted:g}")
+            counts.append(max(1, math.ceil(count)))
         return tuple(counts)
 
     def __repr__(self) -> str:
@@ -362,8 +379,8 @@ def diagonal_variance(
     unit noise these are :math:`2 |J|^4` and :math:`|B|^2`. In the last layer, and in all layers where activations are
     piecewise linear, :math:`\hat I_2` has no variance. The eigenvalue bounds of the papers are
 
-    .. math:: N \mathrm{Var}(\hat I_1) \le |J|^4 \lambda_{\max}(K - I \otimes I), \qquad
-        |\tilde B|^2 \lambda_{\min}(I) \le N \mathrm{Var}(\hat I_2) \le |\tilde B|^2 \lambda_{\max}(I)
+    .. math:: \mathrm{Var}(\hat I_1) \le |J|^4 \lambda_{\max}(K - I \otimes I), \qquad
+        |\tilde B|^2 \lambda_{\min}(I) \le \mathrm{Var}(\hat I_2) \le |\tilde B|^2 \lambda_{\max}(I)
 
     at each input. The cost is that of C draws of the second estimator; the bounds take O(C^3) per sample besides.
 
@@ -425,16 +442,20 @@ def diagonal_variance(
 
     powers = (2,) + (4,) * (6 if bounds else 3)
     with np.errstate(over="ignore", invalid="ignore"):
-        sums = unit_sums(net, T, numbers, powers, net.num_outputs, executor=executor, progress=progress)
+        sums = unit_sums(
+            net, T, numbers, powers, net.num_outputs, executor=executor, progress=progress, dtype=np.float64
+        )
         sums[0] *= 1 / T
         sums[1:] *= 1 / T**2
         diagonal, score, hessian, squares, *bounding = sums
         # (1/T) sum I^2 - (mean I)^2, of which squares is 1/T of the first term
         inputs = np.maximum(squares - diagonal**2 / T, 0) * (T / (T - 1)) if T > 1 else np.full_like(diagonal, np.nan)
-    for name, variance in (("diagonal", diagonal), ("score", score), ("hessian", hessian), ("inputs", squares)):
-        require_finite(variance, f"diagonal_variance().{name}")
+        rounded = diagonal.astype(net.dtype, copy=False)
+    names = ("diagonal", "score", "hessian", "inputs", "score_bound", "hessian_bounds", "hessian_bounds")
+    for name, result in zip(names, (rounded, *sums[1:]), strict=False):
+        require_finite(result, f"diagonal_variance().{name}")
     return DiagonalVariance(
-        diagonal=diagonal,
+        diagonal=rounded,
         score=score,
         hessian=hessian,
         inputs=inputs,
@@ -448,24 +469,31 @@ def diagonal_variance(
 def _eigenvalues(law: Likelihood, outputs: FloatArray) -> list[FloatArray]:
     """The largest one of the covariance of s s^T, the smallest and the largest of I, each (t, 1)."""
     values = (law.squared_score_bound(outputs), *law.information_bounds(outputs))
-    return [np.asarray(value[:, None], outputs.dtype) for value in values]
+    names = ("squared_score_bound", "information_bounds", "information_bounds")
+    return [checked(law, name, value, outputs[:, 0])[:, None] for name, value in zip(names, values, strict=True)]
 
 
 def _moments(
     law: Likelihood, outputs: FloatArray, b: FloatArray, D: FloatArray, eigenvalues: list[FloatArray] | None
 ) -> list[FloatArray]:
-    """What is summed over samples, each (t, M), from first and second derivatives of the outputs (C, t, M)."""
+    """What is summed over samples, each (t, M), from first and second derivatives of the outputs (C, t, M).
+
+    In float64: variances are of the fourth order in gradients, which float32 may hold where it cannot hold those.
+    """
+    b, D = b.astype(np.float64, copy=False), D.astype(np.float64, copy=False)
     if not law.canonical:
-        D = D + law.exponential_connection(outputs, b)
-    information = law.information_form(outputs, b)
-    moments = [
-        information,
-        law.squared_score_variance(outputs, b),
-        law.information_form(outputs, D),
-        information**2,
-    ]
+        D = D + checked(law, "exponential_connection", law.exponential_connection(outputs, b), b)
+    information, score, hessian = (
+        checked(law, name, result, b[0])
+        for name, result in (
+            ("information_form", law.information_form(outputs, b)),
+            ("squared_score_variance", law.squared_score_variance(outputs, b)),
+            ("information_form", law.information_form(outputs, D)),
+        )
+    )
+    moments = [information, score, hessian, information**2]
     if eigenvalues is not None:
-        score, smallest, largest = eigenvalues
-        bend = np.square(D).sum(axis=0)
-        moments += [score * np.square(b).sum(axis=0) ** 2, smallest * bend, largest * bend]
+        fourth, smallest, largest = eigenvalues
+        bend = ordered_sum(D * D)
+        moments += [fourth * ordered_sum(b * b) ** 2, smallest * bend, largest * bend]
     return moments

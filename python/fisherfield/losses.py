@@ -18,9 +18,9 @@ from ._validate import FloatArray, choice, require_finite
 from .curvature import SecondDerivatives
 from .factors import unit_seeds
 from .fisher import Fisher
-from .likelihoods import Likelihood, available, scores
+from .likelihoods import Likelihood, available, checked, get, scores
 from .network import Network
-from .unitwise import unit_sums
+from .unitwise import ordered_sum, unit_sums
 
 __all__ = ["LOSSES", "LossCurvature", "hessian_diagonal", "loss_gradient"]
 
@@ -178,24 +178,28 @@ class LossCurvature:
 
         layers = self._sweep(self._X[begin:end], seeds, count, SERIAL)
         outputs, s = found
-        result = []
+        result: list[tuple[FloatArray, FloatArray]] = []
         for layer in layers:
             b, D = layer.B[:-count], layer.D
             if law.canonical:
-                information = np.square(b).sum(axis=0)
+                information = ordered_sum(b * b)
             else:
-                information = law.information_form(outputs, b)
-                D = D + np.einsum("stc,ctm->stm", s, law.exponential_connection(outputs, b))
+                information = checked(law, "information_form", law.information_form(outputs, b), b[0])
+                connection = checked(law, "exponential_connection", law.exponential_connection(outputs, b), b)
+                D = D + ordered_sum(s.transpose(2, 0, 1)[..., None] * connection[:, None])
             result.append((layer.A, information - D))
         return result
 
 
 def _observed(net: Network, X: Any, loss: str | Likelihood, targets: Any, executor: Executor | None) -> Fisher:
     """What checks the arguments, and holds them checked."""
-    names = (*LOSSES, *available())
     if isinstance(loss, str):
-        loss = LOSSES.get(choice(loss, "loss", names), loss)
-    elif not isinstance(loss, Likelihood):
-        listed = ", ".join(map(repr, names))
-        raise TypeError(f"loss: expected one of {listed}, or an instance of a subclass of Likelihood, got {loss!r}")
-    return Fisher(net, X, likelihood=loss, kind="empirical", targets=targets, executor=executor)
+        loss = LOSSES.get(choice(loss, "loss", (*LOSSES, *available())), loss)
+    try:
+        likelihood = get(loss)
+    except TypeError as error:
+        own = ", ".join(map(repr, LOSSES))
+        raise TypeError(str(error).replace("likelihood: expected one of", f"loss: expected one of {own},", 1)) from None
+    if targets is None:
+        raise ValueError("targets: expected the observed targets, got None")
+    return Fisher(net, X, likelihood=likelihood, kind="empirical", targets=targets, executor=executor)

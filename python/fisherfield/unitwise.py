@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from itertools import accumulate, pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from . import _executor
 from ._executor import Progress, reporter, workers
@@ -22,7 +23,7 @@ from ._validate import FloatArray
 from .factors import BATCH_BYTES, add_power_sum
 from .network import Network
 
-__all__ = ["counted_from", "layer_slices", "unit_sums"]
+__all__ = ["counted_from", "layer_slices", "ordered_sum", "unit_sums"]
 
 # For samples [begin, end): of each layer its inputs (t, M_in), and its numbers (t, M_out), one array per sum.
 _UnitNumbers = Callable[[int, int], Sequence[tuple[FloatArray, Sequence[FloatArray] | FloatArray]]]
@@ -39,6 +40,7 @@ def unit_sums(
     layers: slice = slice(None),
     executor: Executor | None = None,
     progress: Progress = None,
+    dtype: npt.DTypeLike | None = None,
 ) -> FloatArray:
     """Return ``sum_t n_k(t)_i a(t)_j^powers[k]`` of every parameter of some layers and every k, shape (K, P).
 
@@ -57,21 +59,24 @@ def unit_sums(
         Of the layers that ``numbers`` gives.
     executor, progress
         Threads; progress over samples.
+    dtype : dtype, optional
+        Of the sums (default: that of the network).
     """
+    precision = np.dtype(net.dtype if dtype is None else dtype)
     shapes = [W.shape for W in net.weights[layers]]
     parts = layer_slices(net, layers)
     size = parts[-1].stop
     require_memory(
-        len(powers) * size * net.dtype.itemsize,
+        len(powers) * size * precision.itemsize,
         f"{len(powers)} arrays of one number per parameter ({size})",
         "use a smaller network, or float32",
     )
-    out = np.zeros((len(powers), size), net.dtype)
-    per_sample = sum(columns + len(powers) * rows for rows, columns in shapes) * net.dtype.itemsize
+    out = np.zeros((len(powers), size), precision)
+    per_sample = sum(columns + len(powers) * rows for rows, columns in shapes) * precision.itemsize
     batch = max(1, BATCH_BYTES // per_sample)
     batch = min(num_samples, max(1, BATCH_BYTES // per_sample))
     held = [
-        (np.empty((batch, columns), net.dtype), np.empty((len(powers), batch, rows), net.dtype))
+        (np.empty((batch, columns), precision), np.empty((len(powers), batch, rows), precision))
         for rows, columns in shapes
     ]
     report, close = reporter(progress, num_samples, "samples")
@@ -86,6 +91,14 @@ def unit_sums(
     finally:
         close()
     return out
+
+
+def ordered_sum(terms: FloatArray) -> FloatArray:
+    """Return the sum over the first axis, in its order: NumPy's own order depends on how long the other axes are."""
+    total: FloatArray = terms[0].copy()
+    for term in terms[1:]:
+        total += term
+    return total
 
 
 def layer_slices(net: Network, layers: slice = slice(None)) -> list[slice]:

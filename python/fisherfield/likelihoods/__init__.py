@@ -57,6 +57,7 @@ __all__ = [
     "Likelihood",
     "Poisson",
     "available",
+    "checked",
     "draw_targets",
     "get",
     "score_seeds",
@@ -79,6 +80,17 @@ def draw_targets(
             )
         targets.flags.writeable = False
     return drawn
+
+
+def checked(likelihood: Likelihood, method: str, result: Any, like: FloatArray) -> FloatArray:
+    """Return what a method of a likelihood, possibly of one's own, made, or raise if it is of another shape."""
+    array = np.asarray(result)
+    if array.shape != like.shape or array.dtype.kind != "f":
+        raise ValueError(
+            f"likelihood {likelihood.name}: expected {method}() to return floats of shape {like.shape}, got shape "
+            f"{array.shape} and dtype {array.dtype}"
+        )
+    return array
 
 
 def scores(likelihood: Likelihood, outputs: FloatArray, targets: Sequence[npt.NDArray[Any]]) -> FloatArray:

@@ -34,7 +34,8 @@ class Likelihood(ABC):
     :meth:`check_outputs` where not every C will do and :meth:`as_targets` where targets are not floats (T, C).
 
     For the variances of random estimators of the diagonal, and for the Hessian of the loss, it also writes
-    :meth:`squared_score_variance` and :meth:`exponential_connection` (or sets ``canonical``).
+    :meth:`squared_score_variance`, :meth:`squared_score_bound` (for bounds alone) and :meth:`exponential_connection`
+    (or sets ``canonical``).
 
     The built-in likelihoods compute in float64 and round to the dtype of the outputs; a result that this dtype cannot
     hold raises ``ValueError``. Draws are made sample after sample, so batches drawn one after the other from one
@@ -157,14 +158,18 @@ class Likelihood(ABC):
 
     def information_form(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
         """Return the variance of the score along directions, ``b^T I b``, shape (T, M), for b (C, T, M)."""
-        information = np.asarray(self.information(outputs), b.dtype)
-        return np.asarray(np.einsum("ctm,tcd,dtm->tm", b, information, b, optimize=True))
+        self._check_directions(outputs, b)
+        across = self._information(outputs) @ np.ascontiguousarray(b.transpose(1, 0, 2))  # (T, C, M)
+        total = np.zeros(b.shape[1:], b.dtype)
+        for direction, row in zip(b, across.transpose(1, 0, 2), strict=True):
+            total += direction * row
+        return total
 
     def squared_score_variance(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
         r"""Return the variance over y of the squared score along directions, :math:`\mathrm{Var}_y[(b \cdot s)^2]`.
 
         With the fourth moments :math:`K = E[s^{\otimes 4}]` it is :math:`K_{abcd} b_a b_b b_c b_d - (b^\top I b)^2`
-        (Soen, Sun 2021), which the built-in likelihoods compute without subtracting.
+        (Soen, Sun 2021). The built-in likelihoods sum terms none of which is negative.
 
         Parameters
         ----------
@@ -187,7 +192,9 @@ class Likelihood(ABC):
 
         .. math:: -\partial_b^2 \log p(y | f) = b^\top I(f)\, b - s \cdot \Gamma(b, b).
 
-        Where the outputs are natural parameters themselves, ``canonical``, it is zero and not asked for.
+        Where the outputs are natural parameters themselves, ``canonical``, it is zero. For waiting times of rate
+        :math:`e^f` the natural parameter is :math:`-e^f`, so that :math:`\Gamma = b^2`. Laws that are no exponential
+        families have none.
 
         Parameters
         ----------
@@ -199,9 +206,12 @@ class Likelihood(ABC):
         -------
         array, shape (C, T, M)
         """
-        raise NotImplementedError(
-            self._missing("exponential_connection", "second derivatives of log p") + " (or canonical = True)"
-        )
+        if not self.canonical:
+            raise NotImplementedError(
+                self._missing("exponential_connection", "second derivatives of log p") + " (or canonical = True)"
+            )
+        self._check_directions(outputs, b)
+        return np.zeros_like(b)
 
     def _missing(self, method: str, what: str) -> str:
         return (
@@ -210,8 +220,25 @@ class Likelihood(ABC):
 
     def information_bounds(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the smallest and the largest eigenvalue of the information, shape (T,) each, float64."""
-        values = np.linalg.eigvalsh(np.asarray(self.information(outputs), np.float64))
+        values = np.linalg.eigvalsh(self._information(outputs))
         return values[:, 0], values[:, -1]
+
+    def _information(self, outputs: FloatArray) -> FloatArray:
+        """The information, (T, C, C), float64, also that of a likelihood of one's own."""
+        samples, num_outputs = outputs.shape
+        matrices = as_float_array(
+            self.information(outputs), "information", ndim=3, shape=(samples,) + 2 * (num_outputs,)
+        )
+        return matrices.astype(np.float64, copy=False)
+
+    def _check_directions(self, outputs: FloatArray, b: FloatArray) -> None:
+        """Refuse directions that do not go with the outputs."""
+        wanted = (outputs.shape[1], len(outputs))
+        if np.ndim(b) != 3 or b.shape[:2] != wanted or b.dtype.kind != "f":
+            raise ValueError(
+                f"b: expected floats of shape ({wanted[0]}, {wanted[1]}, any), got shape {np.shape(b)} and dtype "
+                f"{np.asarray(b).dtype}"
+            )
 
     def squared_score_bound(self, outputs: FloatArray) -> FloatArray:
         r"""Return the largest eigenvalue of the covariance of :math:`s s^\top`, shape (T,), float64.
@@ -279,23 +306,25 @@ class Independent(Likelihood):
 
     def information_form(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
         """Return ``sum_k I_k b_k^2``, shape (T, M), for outputs (T, C) and b (C, T, M)."""
-        information = self._per_output(self._entries, outputs, b.dtype)
+        information = self._per_output(self._entries, outputs, b)
         total = np.zeros(b.shape[1:], b.dtype)
-        for variance, direction in zip(information, b, strict=True):
-            total += variance * direction * direction
-        return total
+        with np.errstate(over="ignore", invalid="ignore"):
+            for variance, direction in zip(information, b, strict=True):
+                total += variance * direction * direction
+        return rounded(total, b.dtype, "information_form")
 
     def squared_score_variance(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
         r"""Return :math:`\sum_k \mathrm{Var}[s_k^2]\, b_k^4 + 4 \sum_{j<k} I_j I_k b_j^2 b_k^2`, shape (T, M)."""
-        information = self._per_output(self._entries, outputs, b.dtype)
-        fourth = self._per_output(self._squared_score_variances, outputs, b.dtype)
+        information = self._per_output(self._entries, outputs, b)
         total, before = np.zeros((2, *b.shape[1:]), b.dtype)
-        for variance, weight, direction in zip(information, fourth, b, strict=True):
-            square = direction * direction
-            term = variance * square
-            total += weight * square * square + 4 * term * before
-            before += term
-        return np.asarray(total)
+        with np.errstate(over="ignore", invalid="ignore"):
+            fourth = self._per_output(self._squared_score_variances, outputs, b)
+            for variance, weight, direction in zip(information, fourth, b, strict=True):
+                square = direction * direction
+                term = variance * square
+                total += weight * square * square + 4 * term * before
+                before += term
+        return rounded(total, b.dtype, "squared_score_variance")
 
     def information_bounds(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the smallest and the largest entry of the diagonal, shape (T,) each, float64."""
@@ -306,14 +335,18 @@ class Independent(Likelihood):
         """Return the largest of ``Var[s_k^2]`` and, for two outputs, ``2 I_j I_k``, shape (T,), float64."""
         f, dtype = self._outputs(outputs)
         entries = np.sort(self._entries(f, dtype), axis=1)
-        largest: FloatArray = self._squared_score_variances(f, dtype).max(axis=1)
-        return largest if entries.shape[1] == 1 else np.maximum(largest, 2 * entries[:, -1] * entries[:, -2])
+        with np.errstate(over="ignore"):
+            largest: FloatArray = self._squared_score_variances(f, dtype).max(axis=1)
+            if entries.shape[1] > 1:
+                largest = np.maximum(largest, 2 * entries[:, -1] * entries[:, -2])
+        return rounded(largest, largest.dtype, "squared_score_bound")
 
     def _per_output(
-        self, values: Callable[[FloatArray, np.dtype[Any]], FloatArray], outputs: FloatArray, dtype: np.dtype[Any]
+        self, values: Callable[[FloatArray, np.dtype[Any]], FloatArray], outputs: FloatArray, b: FloatArray
     ) -> FloatArray:
-        """Values of every output, (C, T, 1), to go with directions (C, T, M)."""
-        return np.asarray(values(*self._outputs(outputs)).T[:, :, None], dtype)
+        """Values of every output, (C, T, 1), to go with directions b (C, T, M)."""
+        self._check_directions(outputs, b)
+        return np.asarray(values(*self._outputs(outputs)).T[:, :, None], b.dtype)
 
     def seeds(self, outputs: FloatArray) -> FloatArray:
         """Return the diagonal square root of the information, row by row, shape (C, T, C)."""

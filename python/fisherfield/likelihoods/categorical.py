@@ -155,6 +155,7 @@ class Categorical(Likelihood):
 
     def _deviations(self, outputs: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Probabilities (C, T, 1) and ``b - b . g`` (C, T, M); accurate where the softmax is saturated too."""
+        self._check_directions(outputs, b)
         f, _ = self._outputs(outputs)
         weights = _relative_weights(f)
         g = np.asarray((weights / weights.sum(axis=1, keepdims=True)).T[:, :, None], b.dtype)

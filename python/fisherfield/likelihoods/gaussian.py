@@ -86,7 +86,8 @@ class Gaussian(Independent):
             return np.broadcast_to(1 / np.asarray(self.noise_var), f.shape)
 
     def _squared_score_variances(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
-        return 2 * self._entries(f, dtype) ** 2
+        with np.errstate(over="ignore"):
+            return np.asarray(2 * self._entries(f, dtype) ** 2)
 
     def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
         return np.broadcast_to(1 / np.sqrt(self.noise_var), f.shape)
@@ -95,8 +96,10 @@ class Gaussian(Independent):
         """Return ``f`` and noise, shape (T, C), in the dtype of the outputs (T, C)."""
         f, dtype = self._outputs(outputs)
         noise = as_generator(rng, "rng").standard_normal(f.shape)
+        deviation = np.broadcast_to(np.sqrt(self.noise_var), f.shape)
+        _require_room_for_noise(f, deviation, dtype)
         with np.errstate(over="ignore"):
-            targets = f + np.sqrt(self.noise_var) * noise
+            targets = f + deviation * noise
         return rounded(targets, dtype, "sample")
 
 
@@ -168,14 +171,15 @@ class HeteroscedasticGaussian(Independent):
         :math:`2 \alpha^4 + 14 \alpha^2 \beta^2 + \tfrac72 \beta^4`. Between different k they are independent.
         """
         pairs = b.shape[0] // 2
-        precision = self._per_output(self._entries, outputs, b.dtype)[:pairs]
+        precision = self._per_output(self._entries, outputs, b)[:pairs]
         total, before = np.zeros((2, *b.shape[1:]), b.dtype)
-        for variance, mean, log_var in zip(precision, b[:pairs], b[pairs:], strict=True):
-            alpha, beta = variance * mean * mean, log_var * log_var
-            term = alpha + beta / 2
-            total += 2 * alpha * alpha + 14 * alpha * beta + 3.5 * beta * beta + 4 * term * before
-            before += term
-        return np.asarray(total)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for variance, mean, log_var in zip(precision, b[:pairs], b[pairs:], strict=True):
+                alpha, beta = variance * mean * mean, log_var * log_var
+                term = alpha + beta / 2
+                total += 2 * alpha * alpha + 14 * alpha * beta + 3.5 * beta * beta + 4 * term * before
+                before += term
+        return rounded(total, b.dtype, "squared_score_variance")
 
     def squared_score_bound(self, outputs: FloatArray) -> FloatArray:
         r"""Return the largest eigenvalue of the covariance of :math:`s s^\top`, shape (T,), float64.
@@ -184,18 +188,20 @@ class HeteroscedasticGaussian(Independent):
         :math:`5 e^{-s}` of :math:`\sqrt2 s_\mu s_s`; of two pairs :math:`2 I_j I_k`.
         """
         _, _, x = _means_and_variances(*self._outputs(outputs))
-        half, product = x**2 + 1.75, 3 * x**2  # half the trace and the determinant
-        largest: FloatArray = np.maximum(half + np.sqrt(half**2 - product), 5 * x).max(axis=1)
-        if x.shape[1] == 1:
-            return largest
-        entries = np.sort(np.maximum(x, 0.5), axis=1)  # the larger information of each pair
-        return np.asarray(np.maximum(largest, 2 * entries[:, -1] * entries[:, -2]))
+        with np.errstate(over="ignore"):
+            own = np.maximum(x**2 + 1.75 + np.hypot(x**2 - 1.75, 2 * x), 5 * x)
+            largest: FloatArray = own.max(axis=1)
+            if x.shape[1] > 1:
+                entries = np.sort(np.maximum(x, 0.5), axis=1)  # the larger information of each pair
+                largest = np.maximum(largest, 2 * entries[:, -1] * entries[:, -2])
+        return rounded(largest, largest.dtype, "squared_score_bound")
 
     def exponential_connection(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
         r"""Return :math:`\Gamma_\mu = -2 b_\mu b_s, \; \Gamma_s = -b_s^2`, shape (C, T, M), for b (C, T, M).
 
         The natural parameters are :math:`\mu e^{-s}` and :math:`-e^{-s} / 2`.
         """
+        self._check_directions(outputs, b)
         mean, log_var = np.split(b, 2)
         return np.concatenate([-2 * mean * log_var, -(log_var**2)])
 
@@ -208,8 +214,10 @@ class HeteroscedasticGaussian(Independent):
         f, dtype = self._outputs(outputs)
         mean, log_var, _ = _means_and_variances(f, dtype)
         noise = as_generator(rng, "rng").standard_normal(mean.shape)
+        deviation = np.exp(0.5 * log_var)
+        _require_room_for_noise(mean, deviation, dtype)
         with np.errstate(over="ignore", invalid="ignore"):
-            targets = mean + np.exp(0.5 * log_var) * noise
+            targets = mean + deviation * noise
         return rounded(targets, dtype, "sample")
 
 
@@ -228,3 +236,14 @@ def _variances(values: Any) -> tuple[float, ...]:
     if len(sequence) == 0:
         raise ValueError("noise_var: expected a number, or one for each output, got an empty sequence")
     return tuple(_variance(value, f"noise_var[{k}]") for k, value in enumerate(sequence))
+
+
+def _require_room_for_noise(mean: FloatArray, deviation: FloatArray, dtype: np.dtype[Any]) -> None:
+    """Refuse to draw targets whose noise would be lost in their rounding."""
+    lost = np.abs(mean) * float(np.finfo(dtype).eps) > 0.1 * deviation  # changes its variance by a thousandth
+    if lost.any():
+        t, k = (int(i) for i in np.argwhere(lost)[0])
+        raise ValueError(
+            f"outputs: expected noise that {dtype} can add to the mean, got a deviation of {deviation[t, k]:.1e} "
+            f"beside a mean of {mean[t, k]:.1e} at sample {t}, output {k}" + ("; use float64" * (dtype == np.float32))
+        )
