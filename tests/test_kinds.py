@@ -364,7 +364,7 @@ def test_overflowing_rates_are_refused_with_their_place(monkeypatch):
     fim = ff.Fisher(net, inputs, likelihood="poisson")
     with pytest.raises(ValueError, match="at sample 40, output 0"):
         fim.dual()
-    monkeypatch.setattr("fisherfield.network_metric.BATCH_BYTES", 200)
+    monkeypatch.setattr("fisherfield.unitwise._ROWS", 8)
     with pytest.raises(ValueError, match="exp\\(800\\) at sample") as caught:
         fim.diagonal()
     place = int(re.search(r"at sample (\d+)", str(caught.value))[1])

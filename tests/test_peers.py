@@ -253,6 +253,29 @@ def test_backpack_exact(backpack, likelihood, outputs, reduction):
     assert_close(factor * values[: ours.rank_bound], ours.eigenvalues(), tolerance=TOLERANCE)
 
 
+@pytest.mark.parametrize(("likelihood", "outputs"), ONE_BERNOULLI_OUTPUT)
+@every_reduction
+def test_backpack_hessian(backpack, likelihood, outputs, reduction):
+    """Of the loss at the targets; it carries square roots of full Hessians where we follow tangents."""
+    from backpack.extensions import DiagHessian
+
+    problem = make_problem(likelihood, outputs, reduction)
+    factor = problem.divisor / (problem.unit * T)  # the Hessian keeps the scale of the loss
+    ours = ff.hessian_diagonal(problem.net, problem.X, likelihood, targets=problem.targets)
+    assert_close(factor * backpack_quantities(problem, DiagHessian()), ours, tolerance=TOLERANCE)
+
+
+@pytest.mark.parametrize(("likelihood", "outputs"), ONE_BERNOULLI_OUTPUT)
+@every_reduction
+def test_backpack_gradient(backpack, likelihood, outputs, reduction):
+    from backpack.extensions import BatchGrad
+
+    problem = make_problem(likelihood, outputs, reduction)
+    ours = ff.loss_gradient(problem.net, problem.X, likelihood, targets=problem.targets)
+    gradients = backpack_quantities(problem, BatchGrad())  # each over the divisor
+    assert_close(problem.divisor / (problem.unit * T) * gradients.sum(axis=0), ours, tolerance=TOLERANCE)
+
+
 @every_reduction
 def test_backpack_dual(backpack, reduction):
     """Rows of their square root have the order of ours."""

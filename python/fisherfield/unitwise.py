@@ -8,10 +8,13 @@ that stay in the cache; of a sample only inputs of layers and numbers of units a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,24 +76,30 @@ def unit_sums(
     )
     out = np.zeros((len(powers), size), precision)
     per_sample = sum(columns + len(powers) * rows for rows, columns in shapes) * precision.itemsize
-    batch = max(1, BATCH_BYTES // per_sample)
     batch = min(num_samples, max(1, BATCH_BYTES // per_sample))
-    held = [
-        (np.empty((batch, columns), precision), np.empty((len(powers), batch, rows), precision))
-        for rows, columns in shapes
-    ]
+    held = _carved([((batch, columns), (len(powers), batch, rows)) for rows, columns in shapes], precision)
     report, close = reporter(progress, num_samples, "samples")
     try:
         for begin in range(0, num_samples, batch):
             end = min(begin + batch, num_samples)
-            _fill(held, numbers, begin, end, num_seeds, executor)
+            _fill(held, numbers, begin, end, num_seeds, executor, lambda done: report(done, num_samples))
             for part, (inputs, weights) in zip(parts, held, strict=True):
                 for sums, power, weight in zip(out, powers, weights[:, : end - begin], strict=True):
                     add_power_sum(inputs[: end - begin], weight, net.has_biases, power, sums[part], executor)
-            report(end, num_samples)
     finally:
         close()
     return out
+
+
+def _carved(
+    shapes: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], dtype: np.dtype[Any]
+) -> list[tuple[FloatArray, FloatArray]]:
+    """Pairs of arrays from one block of memory: a large one comes in large pages, many small ones in many small."""
+    sizes = [math.prod(shape) for pair in shapes for shape in pair]
+    ends = list(accumulate(-(-size // 16) * 16 for size in sizes))  # aligned like the block to what kernels load
+    block = np.empty(ends[-1], dtype)
+    arrays = (block[end - -(-size // 16) * 16 :][:size] for size, end in zip(sizes, ends, strict=True))
+    return [(next(arrays).reshape(first), next(arrays).reshape(second)) for first, second in shapes]
 
 
 def ordered_sum(terms: FloatArray) -> FloatArray:
@@ -114,8 +123,13 @@ def _fill(
     end: int,
     num_seeds: int,
     executor: Executor | None,
+    report: Callable[[int], object],
 ) -> None:
-    """Write inputs (t, M_in) and numbers (K, t, M_out) of every layer, of a batch of samples, into ``held``."""
+    """Write inputs (t, M_in) and numbers (K, t, M_out) of every layer, of a batch of samples, into ``held``.
+
+    ``report`` is called with how many samples are done.
+    """
+    counting, done = Lock(), begin
 
     def fill(samples: tuple[int, int]) -> None:
         first, last = samples
@@ -125,6 +139,10 @@ def _fill(
             inputs[first - begin : last - begin] = A
             for weight, value in zip(weights, values, strict=True):
                 weight[first - begin : last - begin] = value
+        nonlocal done
+        with counting:
+            done += last - first
+            report(done)
 
     _executor.run(fill, _parts(begin, end, max(8, _ROWS // num_seeds), workers(executor)), executor)
 
