@@ -85,7 +85,7 @@ def test_estimates_of_other_matrices(call, answers):
     ],
 )
 def test_sums_over_samples_are_flat(call):
-    """60000 samples of (50, 200, 200, 2) have factors of 480 MB; batches are of 64 MiB, and malloc may keep one more."""
+    """60000 samples of (50, 200, 200, 2) have factors of 480 MB; a batch is of 64 MiB, and malloc may keep one more."""
     few, many = growth((50, 200, 200, 2), 20000, call), growth((50, 200, 200, 2), 60000, call)
     assert factor_bytes((50, 200, 200, 2), 60000) > 450 * MIB
     assert many <= 200 * MIB
