@@ -146,6 +146,23 @@ def test_moments_against_closed_forms(name, q):
     assert m.weighted == pytest.approx(weighted, rel=TOL)
 
 
+@pytest.mark.parametrize("q", [1e-9, 0.3, 5.0, 40.0, 900.0, 1500.0, 1e4])
+@pytest.mark.parametrize("function", [np.sin, np.cos])
+def test_oscillations_between_nodes(function, q):
+    """In closed form; and by quadrature, whose first rules must not agree by overlooking the same."""
+    m = theory.moments(function.__name__, q)
+    mine = activations.custom(function, np.cos if function is np.sin else lambda u: -np.sin(u))
+    by_rule = theory.moments(mine, q)
+    for name in ("mean", "mean_first", "square", "square_first", "weighted"):
+        scale = max(1.0, q) if name == "weighted" else 1.0
+        assert getattr(m, name) == pytest.approx(getattr(by_rule, name), rel=1e-11, abs=1e-11 * scale)
+    assert m.mixed == pytest.approx(by_rule.mixed, rel=1e-10, abs=1e-11 * math.sqrt(q))
+    assert m.square + m.square_first == pytest.approx(1, rel=1e-15)
+    assert by_rule.error <= TOL
+    if q > 100:
+        assert m.square == 0.5
+
+
 @pytest.mark.parametrize("q", [0.01, 1.0, 50.0])
 def test_elu_and_selu_moments(q):
     def exponential(k):  # E exp(k u) over u < 0

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "activations.hpp"
@@ -59,6 +60,12 @@ inline SymmetricRule gaussian_rule(int level, const std::vector<double>& kinks, 
 
 inline int finest_level(const std::vector<double>& kinks) { return kinks.empty() ? last_level : last_piecewise_level; }
 
+// Level whose nodes are no more than about 2 apart in u: coarser rules may agree on what they both overlook.
+inline int coarsest_level(const std::vector<double>& kinks, double q) {
+  const int needed = int(std::ceil(0.5 * std::log2(std::max(q, 1.0))));
+  return std::min(std::max(first_level, needed), finest_level(kinks) - 1);
+}
+
 // Values and derivatives at sqrt(q) z for z = +nodes, then -nodes.
 struct Samples {
   std::vector<double> u, value, first;
@@ -106,11 +113,32 @@ inline double cutoff_error(const Samples& s, double square) {
   return edge == 0 ? 0 : edge * edge * gaussian_density(gaussian_cutoff) / square;
 }
 
+// sin and cos oscillate between the nodes of any rule once q is large: closed forms, from E cos 2u = exp(-2q) and its
+// derivatives by the frequency.
+inline Moments sine_moments(bool cosine, double q) {
+  const double once = std::exp(-0.5 * q), twice = std::exp(-2 * q), short_of_one = -0.5 * std::expm1(-2 * q);
+  const double even = 0.5 * (1 + twice), steep = 2 * q * q * twice;  // E u^2 cos 2u = q twice - 2 steep
+  const double even_weighted = q * even - steep, odd_weighted = q * short_of_one + steep;
+  Moments m;
+  (cosine ? m.mean : m.mean_first) = once;
+  m.square = cosine ? even : short_of_one;
+  m.square_first = cosine ? short_of_one : even;
+  m.mixed = cosine ? -q * twice : q * twice;
+  m.weighted = cosine ? odd_weighted : even_weighted;
+  m.accuracy = {std::numeric_limits<double>::epsilon(), 0};
+  m.level = first_level;
+  return m;
+}
+
 inline Moments moments(const Nonlinearity& phi, double q, double tol) {
+  if (const Activation* known = phi.built_in())
+    if (known->kind == ActivationKind::sin || known->kind == ActivationKind::cos)
+      return sine_moments(known->kind == ActivationKind::cos, q);
   const std::vector<double> kinks = phi.kinks();
   Samples samples;
   Moments before;
-  for (int level = first_level;; ++level) {
+  const int coarsest = coarsest_level(kinks, q);
+  for (int level = coarsest;; ++level) {
     const SymmetricRule rule = gaussian_rule(level, kinks, q);
     samples.take(phi, q, rule.nodes);
     Moments now = moments_by_rule(samples, rule);
@@ -125,7 +153,7 @@ inline Moments moments(const Nonlinearity& phi, double q, double tol) {
           relative_change(now.weighted, before.weighted, now.weighted), cutoff_error(samples, now.square)})
       reached.include({change, 0});
     now.level = level;
-    if ((level > first_level && reached.error <= tol) || level == finest_level(kinks)) return now;
+    if ((level > coarsest && reached.error <= tol) || level == finest_level(kinks)) return now;
     before = now;
   }
 }
