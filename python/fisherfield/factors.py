@@ -26,6 +26,7 @@ __all__ = [
     "FactoredJacobian",
     "LayerFactors",
     "add_power_sum",
+    "backpropagated",
     "backward",
     "bytes_per_sample",
     "factorize",
@@ -260,6 +261,13 @@ def factorize(
     ValueError
         If an output is not finite.
     """
+    return FactoredJacobian(tuple(backpropagated(net, X, seeds, executor))[::-1])
+
+
+def backpropagated(
+    net: Network, X: FloatArray, seeds: Callable[[FloatArray], FloatArray], executor: Executor | None = None
+) -> Iterator[LayerFactors]:
+    """Yield the factors of :func:`factorize` from the last layer to the first, each to be used or dropped at once."""
     A: list[FloatArray] = [X]
     slopes: list[Any] = []  # freed one by one on the way back
     for h, slope in net.hidden_layers(X, executor=executor):
@@ -267,10 +275,11 @@ def factorize(
         slopes.append(slope)
     outputs = net.affine(net.depth - 1, A[-1], executor=executor)
     require_finite_outputs(outputs)
-    B = [seeds(outputs)]
+    B = seeds(outputs)
+    yield LayerFactors(A.pop(), B, net.has_biases)
     for W, skip in zip(net.weights[:0:-1], net.skips[:0:-1], strict=True):
-        B.insert(0, backward(B[0], W, slopes.pop(), skip, executor))
-    return FactoredJacobian(tuple(LayerFactors(a, b, net.has_biases) for a, b in zip(A, B, strict=True)))
+        B = backward(B, W, slopes.pop(), skip, executor)
+        yield LayerFactors(A.pop(), B, net.has_biases)
 
 
 def require_finite_outputs(outputs: FloatArray) -> None:

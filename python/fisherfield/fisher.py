@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ._executor import SERIAL, Progress
 from ._memory import require_memory
 from ._validate import FloatArray
-from .factors import factorize
+from .factors import backpropagated
 from .likelihoods import Likelihood
 from .linearized import Chart
 from .network import Network
@@ -149,6 +149,7 @@ class Fisher(NetworkMetric):
 
     def _diagonal(self, progress: Progress = None, seeds: FloatArray | None = None) -> FloatArray:
         """The diagonal, without factors: seeds stay in the cache and are only squared."""
+        asked = range(self.net.depth)[self._layers]
 
         def squares(begin: int, end: int) -> list[tuple[FloatArray, list[FloatArray]]]:
             def seeds_at(outputs: FloatArray) -> FloatArray:
@@ -156,8 +157,12 @@ class Fisher(NetworkMetric):
                     return np.ascontiguousarray(seeds[:, begin:end])
                 return self._batch_seeds(outputs, begin, end)
 
-            layers = factorize(self.net, self.X[begin:end], seeds_at, SERIAL).layers[self._layers]
-            return [(layer.A, [layer.sum_of_squares(SERIAL)]) for layer in layers]
+            found = []
+            down = reversed(range(asked[0], self.net.depth))
+            for l, layer in zip(down, backpropagated(self.net, self.X[begin:end], seeds_at, SERIAL), strict=False):
+                if l in asked:
+                    found.append((layer.A, [layer.sum_of_squares(SERIAL)]))  # while the seeds are in the cache
+            return found[::-1]
 
         count = self.num_seeds if seeds is None else len(seeds)
         (total,) = unit_sums(self.net, self.num_samples, squares, (2,), count, self._layers, self._executor, progress)

@@ -165,6 +165,8 @@ class NetworkMetric(MatrixFreeMetric):
 
     def _seeds(self, outputs: FloatArray, targets: tuple[Any, ...] | None) -> FloatArray:
         """S, (R, t, C), at the outputs (t, C) of some samples, with their targets if the kind has any."""
+        if self._has_unit_seeds:
+            return unit_seeds(len(outputs), self.net.num_outputs, self.dtype)
         if targets is None:
             return self._checked(self.likelihood.seeds(outputs), outputs)
         return self._checked(likelihoods.score_seeds(self.likelihood, outputs, targets), outputs)
