@@ -16,7 +16,7 @@ import numpy as np
 from ._executor import SERIAL, Progress
 from ._validate import FloatArray, choice, require_finite
 from .curvature import SecondDerivatives
-from .factors import unit_seeds
+from .factors import BATCH_BYTES, unit_seeds
 from .fisher import Fisher
 from .likelihoods import Likelihood, available, checked, get, scores
 from .network import Network
@@ -57,7 +57,8 @@ def loss_gradient(
     """
     metric = _observed(net, X, loss, targets, executor)
     with np.errstate(over="ignore", invalid="ignore"):
-        gradient = -metric._summed_gradients(metric.output_seeds())[0]
+        weights = np.full((1, 1, metric.num_samples), -1 / metric.num_samples, net.dtype)
+        gradient = metric._gradients.transposed_times(weights)[0]  # the scores are the seeds
     require_finite(gradient, "loss_gradient()")
     return np.asarray(gradient)
 
@@ -186,7 +187,9 @@ class LossCurvature:
             else:
                 information = checked(law, "information_form", law.information_form(outputs, b), b[0])
                 connection = checked(law, "exponential_connection", law.exponential_connection(outputs, b), b)
-                D = D + ordered_sum(s.transpose(2, 0, 1)[..., None] * connection[:, None])
+                D = D.copy()
+                for k, bend in enumerate(connection):
+                    D += s[:, :, k, None] * bend
             result.append((layer.A, information - D))
         return result
 
@@ -202,4 +205,5 @@ def _observed(net: Network, X: Any, loss: str | Likelihood, targets: Any, execut
         raise TypeError(str(error).replace("likelihood: expected one of", f"loss: expected one of {own},", 1)) from None
     if targets is None:
         raise ValueError("targets: expected the observed targets, got None")
-    return Fisher(net, X, likelihood=likelihood, kind="empirical", targets=targets, executor=executor)
+    budget = 2 * BATCH_BYTES  # nothing is asked for twice, so nothing need be kept
+    return Fisher(net, X, likelihood=likelihood, kind="empirical", targets=targets, executor=executor, memory=budget)

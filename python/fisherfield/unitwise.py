@@ -96,9 +96,9 @@ def _carved(
 ) -> list[tuple[FloatArray, FloatArray]]:
     """Pairs of arrays from one block of memory: a large one comes in large pages, many small ones in many small."""
     sizes = [math.prod(shape) for pair in shapes for shape in pair]
-    ends = list(accumulate(-(-size // 16) * 16 for size in sizes))  # aligned like the block to what kernels load
-    block = np.empty(ends[-1], dtype)
-    arrays = (block[end - -(-size // 16) * 16 :][:size] for size, end in zip(sizes, ends, strict=True))
+    begins = [0, *accumulate(-(-size // 16) * 16 for size in sizes)]  # each on a multiple of what a cache line holds
+    block = np.empty(begins[-1], dtype)
+    arrays = (block[begin : begin + size] for begin, size in zip(begins, sizes, strict=False))
     return [(next(arrays).reshape(first), next(arrays).reshape(second)) for first, second in shapes]
 
 
@@ -144,7 +144,7 @@ def _fill(
             done += last - first
             report(done)
 
-    _executor.run(fill, _parts(begin, end, max(8, _ROWS // num_seeds), workers(executor)), executor)
+    _executor.run(fill, _parts(begin, end, max(1, _ROWS // num_seeds), workers(executor)), executor)
 
 
 def _parts(begin: int, end: int, most: int, threads: int) -> list[tuple[int, int]]:
