@@ -305,7 +305,7 @@ class Metric(ABC):
     def diagonal(self, *, progress: Progress = None) -> FloatArray:
         """Return the exact diagonal of G, shape (P,): matrix products per layer and batch, never a Jacobian.
 
-        ``progress`` over batches of samples is None, True (a bar, needs tqdm) or ``callable(done, total)``.
+        ``progress`` over samples or batches of them is None, True (a bar, needs tqdm) or ``callable(done, total)``.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             total = self._diagonal(progress=progress)
