@@ -126,9 +126,10 @@ def test_picture():
     hessian = drawn[r"second derivatives $\hat I_2$"]
     np.testing.assert_allclose(hessian[:, 1], [layer.hessian_deviation for layer in layers[:-1]])
     np.testing.assert_allclose(drawn["no variance"], [[3.14, low]])
-    ends = [segment[:, 1] for bars in ax.containers[1:] for segment in bars.lines[2][0].get_segments()]
-    np.testing.assert_allclose([end.max() for end in ends[:3]], [layer.score_bound for layer in layers])
-    np.testing.assert_allclose([end.max() for end in ends[3:]], [layer.hessian_bounds[1] for layer in layers[:-1]])
+    bounds = [line.get_ydata() for line in ax.lines if line.get_label() == "_bound"]  # lower and upper of each
+    np.testing.assert_allclose(bounds[1], [layer.score_bound for layer in layers])
+    np.testing.assert_allclose(bounds[3], [layer.hessian_bounds[1] for layer in layers[:-1]])
+    assert [len(bounds[0]), len(bounds[2])] == [0, 0]  # none below of the scores, zero of a softmax
     assert ax.get_title(loc="left") == "a title"
 
 

@@ -22,7 +22,7 @@ _MEAN: dict[str, Any] = {"color": "0.88", "edgecolor": "0.6", "linewidth": 0.5, 
 _SCORE: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 7, "linestyle": "none"}
 _HESSIAN: dict[str, Any] = {"color": "#b2182b", "marker": "s", "markersize": 6.5, "linestyle": "none"}
 _OPEN: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.5}
-_BOUND: dict[str, Any] = {"linewidth": 1.2, "capsize": 5, "capthick": 1.2, "linestyle": "none"}
+_BOUND: dict[str, Any] = {"marker": "_", "markersize": 11, "markeredgewidth": 1.2, "linestyle": "none"}
 _SHIFT = 0.14  # of the two estimators to either side of their layer
 
 
@@ -114,10 +114,11 @@ def _mark(
 ) -> None:
     """Marks at the deviations, open ones on the lower edge where there is none; whiskers to the bounds."""
     found = deviations > 0
-    if bounds is not None and found.any():
-        lower = np.where(bounds[:, 0] > 0, deviations - np.maximum(bounds[:, 0], low), 0)
-        whiskers = np.maximum(np.stack([lower, bounds[:, 1] - deviations])[:, found], 0)  # below zero by rounding
-        ax.errorbar(x[found], deviations[found], whiskers, ecolor=style["color"], **_BOUND)
+    for end in () if bounds is None else bounds.T:
+        shown = found & (end > 0)
+        reach = np.maximum(end[shown], low)
+        ax.vlines(x[shown], deviations[shown], reach, color=style["color"], linewidth=1.2)
+        ax.plot(x[shown], reach, color=style["color"], label="_bound", **_BOUND)
     ax.plot(x[found], deviations[found], label=label, **style)
     if not found.all():
         edge = np.full(int((~found).sum()), low)
