@@ -84,6 +84,25 @@ def test_variances_of_a_deep_network(law, residual):
     assert min(layer.hessian_deviation for layer in bent) > 0
 
 
+@pytest.mark.parametrize("law", ["gaussian", "heteroscedastic", "categorical", "bernoulli", "poisson"])
+@pytest.mark.parametrize("name", [*SMOOTH, *PIECEWISE_LINEAR])
+def test_every_activation_with_every_law(name, law):
+    case = next(
+        case for seed in range(99) if (case := make_case((2, 3, 2, 2), (name, name), 2, seed=seed)) and usable(case)
+    )
+    expected = curves.moments(case, law, noise_of(law, 2))
+    found = ff.diagonal_variance(case.net, case.X, likelihood_of(law, 2))
+    assert_close(found.diagonal, expected.squared_score.mean(axis=0), tolerance=1e-11)
+    assert_close(found.score, expected.score_variance.sum(axis=0) / 4, tolerance=1e-11)
+    size = max(expected.hessian_variance.max(), expected.score_variance.max() * 1e-3)
+    assert_close(found.hessian, expected.hessian_variance.sum(axis=0) / 4, tolerance=1e-11, scale=size)
+    targets = draw_targets(law, case.net(case.X))
+    hessian = curves.hessian_diagonal(case, law, targets, noise_of(law, 2))
+    assert_close(
+        ff.hessian_diagonal(case.net, case.X, likelihood_of(law, 2), targets=targets), hessian, tolerance=1e-11
+    )
+
+
 @settings(max_examples=40)
 @given(problems(), st.integers(0, 9))
 def test_hessian_diagonal(problem, seed):
@@ -320,8 +339,7 @@ def test_sample_variance_over_ten_thousand_repeats(law, method):
             certain = error < 1e-12 * np.abs(want).max()
             assert (deviation[certain] <= 1e-12 * np.abs(want).max()).all()
             z = deviation[~certain] / error[~certain]
-            assert (z <= 4).mean() > 0.98  # of dozens of parameters; of the three layers every one
-            assert (z <= 4).all() or got is sampled
+            assert (z <= 4).all()
     assert (
         np.abs(per_layer(variances).mean(axis=0) - per_layer(expected))
         <= 4 * per_layer(variances).std(axis=0) / np.sqrt(BATCHES) + 1e-14
