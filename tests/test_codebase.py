@@ -85,7 +85,7 @@ ENSEMBLE = {"architecture"}  # drawn from by the measuring side, averaged over b
 MEASURING = {
     "network", "factors", "curvature", "unitwise", "linearized", "products", "costs", "gram", "gramfile", "panels",
     "top_eigenpairs", "metric", "matrixfree", "network_metric", "centered", "conditional", "fisher", "features",
-    "tangent", "diagonal", "losses",
+    "tangent", "diagonal", "losses", "solve",
 }  # fmt: skip
 THEORY = {"theory"}
 LEARNING = {"learning"}

@@ -113,6 +113,13 @@ def test_methods_agree(case, metric, data):
         assert method in ("auto", found.method)
 
 
+def test_vectors_of_as_many_gradients_as_parameters():
+    """The dual is then as large as G, and its eigenvectors are not those of G."""
+    fim = ff.Fisher(ff.Network([np.array([[1.0, 2.0]])]), np.array([[1.0, 0.2], [0.3, 1.0]]))
+    found = fim.top_eigenpairs(2, vectors=True, method="dense")
+    np.testing.assert_allclose(fim.dense() @ found.vectors, found.vectors * found.values, atol=1e-14)
+
+
 @pytest.mark.parametrize("method", ["dense", "dual matrix", "matrix-free"])
 def test_vectors(method):
     case = make_case((5, 8, 8, 3), ("tanh", "relu"), 6)

@@ -25,7 +25,7 @@ def blocks(language, page=README):
 
 PRINTED = {  # what each example has to print
     README: ["FisherStatistics(", "FisherStatistics(", "critical learning rate", "'hessian']", "["],
-    LARGE_DATA: ["0 (", "EigenPairs(", "Estimate("],
+    LARGE_DATA: ["Solution(shape=", "EigenPairs(", "Estimate("],
     ISOMETRY: ["0.197", "["],
     DIAGONAL: ["['score', 'score', 'hessian']", "strength 100: first task 0.8", "by Fisher: loss 0.0043"],
 }

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator
 
-from . import lanczos, spectrum, top_eigenpairs
+from . import lanczos, solve, spectrum, top_eigenpairs
 from ._executor import Progress
 from ._validate import (
     FloatArray,
@@ -28,6 +28,7 @@ from .products import (
     GradientMap,
     SymmetricOperator,
 )
+from .solve import Solution
 
 __all__ = ["MatrixFreeMetric"]
 
@@ -72,9 +73,7 @@ class MatrixFreeMetric(Metric):
 
     def _operator(self) -> LinearOperator:
         """G or its dual, whichever is smaller, by its products."""
-        if self.dimension < self.num_seeds * self.num_samples:
-            return self.as_linear_operator()
-        return self.dual_operator()
+        return self.dual_operator() if self._dual_is_smaller else self.as_linear_operator()
 
     def dual_operator(self) -> LinearOperator:
         """Return the dual as a SciPy LinearOperator of shape (R T, R T), in the order of :meth:`dual`."""
@@ -150,6 +149,101 @@ class MatrixFreeMetric(Metric):
             max_products=max_products,
             method=method,
             seed=seed,
+            progress=progress,
+        )
+
+    @overload
+    def solve(
+        self,
+        g: Any,
+        damping: float = ...,
+        *,
+        method: str = ...,
+        tol: float = ...,
+        max_products: int | None = ...,
+        details: Literal[False] = ...,
+        progress: Progress = ...,
+    ) -> FloatArray: ...
+    @overload
+    def solve(
+        self,
+        g: Any,
+        damping: float = ...,
+        *,
+        method: str = ...,
+        tol: float = ...,
+        max_products: int | None = ...,
+        details: Literal[True],
+        progress: Progress = ...,
+    ) -> Solution: ...
+    def solve(
+        self,
+        g: Any,
+        damping: float = 1e-3,
+        *,
+        method: str = "auto",
+        tol: float = 1e-10,
+        max_products: int | None = None,
+        details: bool = False,
+        progress: Progress = None,
+    ) -> FloatArray | Solution:
+        r"""Return :math:`(G + \lambda I)^{-1} g`, the damped natural gradient if g is a gradient, without G.
+
+        Exactly through the dual (Woodbury; Cholesky factors of the smaller of G and its dual), or by conjugate
+        gradients on products, whichever takes fewer operations and fits.
+
+        Parameters
+        ----------
+        g : array, shape (P,) or (P, k)
+            Right-hand sides, in the precision of the metric.
+        damping : float, default 1e-3
+            :math:`\lambda > 0`, in units of the eigenvalues of G.
+        method : {"auto", "dense", "matrix-free"}
+            ``"dense"`` factorises the smaller of G and its dual, which is kept.
+        tol : float, default 1e-10
+            Relative residual at which conjugate gradients stop.
+        max_products : int, optional
+            With G, after which they stop, converged or not (default 1000 per right-hand side).
+        details : bool, default False
+            Return a :class:`~fisherfield.solve.Solution` that tells method, residual and products.
+        progress : None, True or callable
+            Progress over products: a bar (needs tqdm) or ``callable(done, max_products)``.
+
+        Returns
+        -------
+        array, shape of ``g``, or Solution
+
+        Warns
+        -----
+        RuntimeWarning
+            If conjugate gradients did not converge, with the residual they reached.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For bad arguments, or where the damping is lost in the rounding of the matrix.
+        MemoryError
+            With ``"dense"``, if the matrix cannot fit.
+
+        Examples
+        --------
+        >>> import numpy as np, fisherfield as ff
+        >>> net = ff.MLP((20, 100, 100, 3), "tanh", weight_var=3.0, bias_var=0.64).sample(seed=0)
+        >>> X, y = np.random.default_rng(0).standard_normal((30, 20)), np.ones((30, 3))
+        >>> fim, gradient = ff.Fisher(net, X), ff.loss_gradient(net, X, targets=y)
+        >>> found = fim.solve(gradient, damping=1e-3, details=True)
+        >>> found.method, found.converged, found.residual < 1e-9
+        ('dense', True, True)
+        >>> step = net.with_parameters(net.parameters() - found.x)  # a damped step of natural gradient
+        """
+        return solve.solve(
+            self,
+            g,
+            damping,
+            method=method,
+            tol=tol,
+            max_products=max_products,
+            details=details,
             progress=progress,
         )
 

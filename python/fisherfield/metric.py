@@ -248,7 +248,12 @@ class Metric(ABC):
     @cached_property
     def _smaller(self) -> FloatArray:
         """G or its dual, whichever is smaller: they share trace, Frobenius norm and nonzero eigenvalues."""
-        return self.dense() if self.dimension < self.num_seeds * self.num_samples else self.dual()
+        return self.dual() if self._dual_is_smaller else self.dense()
+
+    @property
+    def _dual_is_smaller(self) -> bool:
+        """Whether the dual is taken for the smaller of the two: it is not larger."""
+        return self.num_seeds * self.num_samples <= self.dimension
 
     @cached_property
     def _eigenvalues(self) -> FloatArray:

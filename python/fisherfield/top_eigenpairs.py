@@ -95,7 +95,7 @@ def _cheapest(metric: MatrixFreeMetric, k: int) -> str:
 def _dense(metric: MatrixFreeMetric, k: int, tol: float, vectors: bool) -> EigenPairs:
     matrix = metric._smaller
     found = dense_eigenpairs(matrix, k, tol)
-    if not vectors or len(matrix) == metric.dimension:
+    if not vectors or not metric._dual_is_smaller:
         return found
     return _from_dual(metric, found)
 
