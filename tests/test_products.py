@@ -293,15 +293,20 @@ def test_refusals_tell_the_cost(monkeypatch):
         fim.dual()
 
 
-@pytest.mark.parametrize("answer", ["diagonal", "mean_gradients"])
-def test_sums_over_samples_tell_their_progress(answer, monkeypatch):
+def test_sums_over_batches_tell_their_progress(monkeypatch):
     monkeypatch.setattr("fisherfield.network_metric.BATCH_BYTES", 2**17)
     seen = []
-    getattr(wide(), answer)(progress=lambda done, total: seen.append((done, total)))
+    wide().mean_gradients(progress=lambda done, total: seen.append((done, total)))
     assert len(seen) > 2
-    done, totals = zip(*seen, strict=True)
-    assert set(totals) == {done[-1]}
-    assert (np.diff(done) > 0).all()
+    assert seen == [(done, len(seen)) for done in range(1, len(seen) + 1)]
+
+
+def test_diagonals_tell_how_many_samples_are_done():
+    fim, seen = wide(), []
+    fim.diagonal(progress=lambda done, total: seen.append((done, total)))
+    assert len(seen) > 1
+    assert {total for _, total in seen} == {fim.num_samples} == {seen[-1][0]}
+    assert (np.diff([done for done, _ in seen]) > 0).all()
 
 
 # --- interruption ---------------------------------------------------------------------------------------

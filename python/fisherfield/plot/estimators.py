@@ -10,7 +10,7 @@ import numpy as np
 
 from .._validate import FloatArray
 from ..diagonal import DiagonalVariance
-from .files import FIGURE, require_matplotlib, save
+from .files import finish, new_axes, require_matplotlib, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,10 +79,7 @@ def diagonal_variance(variance: DiagonalVariance, *, title: str | None = None, a
     shown = np.concatenate([means, score, hessian])
     if not (shown > 0).any():
         raise ValueError("variance: expected a diagonal that is not zero, got zeros only")
-    if ax is None:
-        from matplotlib import pyplot
-
-        ax = pyplot.subplots(**FIGURE)[1]
+    ax = new_axes() if ax is None else ax
     low = float(shown[shown > 0].min()) / 4
     ax.bar(x, np.maximum(means, low), label="mean of the exact diagonal", **_MEAN)
     score_bounds = np.array([(0.0, layer.score_bound or 0.0) for layer in layers])
@@ -96,9 +93,7 @@ def diagonal_variance(variance: DiagonalVariance, *, title: str | None = None, a
     ax.set_xlim(x[0] - 0.7, x[-1] + 0.7)
     ax.set_xlabel("layer $l$")
     ax.set_ylabel("$F_{ii}$, deviation of estimators" + ("\n(whiskers: bounds)" if bounded else ""))
-    ax.spines[["top", "right"]].set_visible(False)
-    if title:
-        ax.set_title(title, fontsize="small", loc="left", pad=12)
+    finish(ax, title)
     ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3)
     return ax
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FIGURE", "check_path", "require_matplotlib", "save"]
+__all__ = ["check_path", "finish", "new_axes", "require_matplotlib", "save"]
 
-FIGURE: dict[str, Any] = {"figsize": (6.4, 4.0), "layout": "constrained"}
+_FIGURE: dict[str, Any] = {"figsize": (6.4, 4.0), "layout": "constrained"}
 
 
 def require_matplotlib() -> None:
@@ -18,6 +18,20 @@ def require_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise ImportError("pictures need matplotlib: pip install 'fisherfield[plot]'") from error
+
+
+def new_axes() -> Any:
+    """Return the axes of a new figure."""
+    from matplotlib import pyplot
+
+    return pyplot.subplots(**_FIGURE)[1]
+
+
+def finish(ax: Any, title: str | None) -> None:
+    """Take away what frames no data, and set the title if there is one."""
+    ax.spines[["top", "right"]].set_visible(False)
+    if title:
+        ax.set_title(title, fontsize="small", loc="left", pad=12)
 
 
 def check_path(path: str | os.PathLike[str]) -> Path:
@@ -39,7 +53,7 @@ def save(path: str | os.PathLike[str], draw: Callable[[Any], object]) -> Path:
     target = check_path(path)
     from matplotlib.figure import Figure
 
-    figure = Figure(**FIGURE)
+    figure = Figure(**_FIGURE)
     draw(figure.subplots())
     figure.savefig(target, dpi=160)
     return target

@@ -15,7 +15,7 @@ from .._validate import FloatArray, as_float_array, choice, non_negative, positi
 from ..lanczos import SpectralDensity
 from ..statistics import FisherStatistics
 from ..theory import FreeLaw
-from .files import FIGURE, require_matplotlib, save
+from .files import finish, new_axes, require_matplotlib, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,10 +131,7 @@ def spectrum(
     positive = _nonzero(values, "eigenvalues")
     outline = None if predicted is None else _nonzero(np.asarray(predicted), "predicted")
     edges = _log_edges(positive if outline is None else np.append(positive, outline), positive_int(bins, "bins"))
-    if ax is None:
-        from matplotlib import pyplot
-
-        ax = pyplot.subplots(**FIGURE)[1]
+    ax = new_axes() if ax is None else ax
     weights = np.full(positive.shape, 1 / networks)
     ax.hist(positive, edges.tolist(), weights=weights, label="eigenvalues, measured", **_BARS)
     if outline is not None:
@@ -148,9 +145,7 @@ def spectrum(
     letter = choice(symbol, "symbol", tuple(_SYMBOLS))
     ax.set_xlabel(rf"eigenvalue $\lambda$ of ${_SYMBOLS[letter]}$" + _count_note(theory, values.shape[1]))
     ax.set_ylabel("eigenvalues per network" if networks > 1 else "eigenvalues")
-    ax.spines[["top", "right"]].set_visible(False)
-    if title:
-        ax.set_title(title, fontsize="small", loc="left", pad=12)
+    finish(ax, title)
     if theory or measured or outline is not None:
         ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)
     return ax
@@ -208,10 +203,7 @@ def spectral_density(
     x = density.grid(positive_int(points, "points", minimum=2))
     bulk, outliers = _apart(density)
     band = bulk.density(x)
-    if ax is None:
-        from matplotlib import pyplot
-
-        ax = pyplot.subplots(**FIGURE)[1]
+    ax = new_axes() if ax is None else ax
     ax.set_xscale("log")
     ax.set_yscale("log")
     top = float(band.value.max())
@@ -228,9 +220,7 @@ def spectral_density(
         ax.axvline(theory.maximum, label="maximum, theory", **_THEORY)
     ax.set_xlabel(rf"eigenvalue $\lambda$ of ${letter}$" + _zero_note(density))
     ax.set_ylabel(r"density $dN / d \log_{10} \lambda$ (per decade)")
-    ax.spines[["top", "right"]].set_visible(False)
-    if title:
-        ax.set_title(title, fontsize="small", loc="left", pad=12)
+    finish(ax, title)
     ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=4)
     return ax
 
@@ -289,10 +279,7 @@ def conditional_spectrum(
     values = as_float_array(np.atleast_2d(np.asarray(eigenvalues)), "eigenvalues", ndim=2)
     _nonzero(values, "eigenvalues")
     size = non_negative(unit, "unit", strict=True)
-    if ax is None:
-        from matplotlib import pyplot
-
-        ax = pyplot.subplots(**FIGURE)[1]
+    ax = new_axes() if ax is None else ax
     low, high = min(float(values.min()), law.minimum), max(float(values.max()), law.maximum)
     logarithmic = low > 0 and float(np.median(values)) < _LOW * high
     scale = _Scale(size, logarithmic)
@@ -309,9 +296,7 @@ def conditional_spectrum(
     letter = r"\lambda" if size == 1 else rf"\lambda / {size:g}"
     ax.set_xlabel(rf"eigenvalue ${letter}$ of $F(x)$")
     ax.set_ylabel(scale.label(letter))
-    ax.spines[["top", "right"]].set_visible(False)
-    if title:
-        ax.set_title(title, fontsize="small", loc="left", pad=12)
+    finish(ax, title)
     return ax
 
 
