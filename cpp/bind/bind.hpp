@@ -30,5 +30,6 @@ inline void require(bool condition, const char* what) {
 }
 
 void bind_activations(py::module_& m);
+void bind_descent(py::module_& m);
 void bind_fisher(py::module_& m);
 void bind_theory(py::module_& m);

@@ -9,4 +9,5 @@ PYBIND11_MODULE(FISHERFIELD_MODULE, m, pybind11::mod_gil_not_used()) {
   bind_activations(m);
   bind_theory(m);
   bind_fisher(m);
+  bind_descent(m);
 }

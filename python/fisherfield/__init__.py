@@ -12,6 +12,7 @@ from .conditional import ConditionalFisher, conditional_fisher
 from .diagonal import DiagonalEstimate, DiagonalVariance, diagonal_variance, estimate_diagonal
 from .features import FeatureMetric, feature_metric
 from .fisher import Fisher
+from .learning import train
 from .losses import hessian_diagonal, loss_gradient
 from .network import Network
 from .statistics import FisherStatistics
@@ -57,4 +58,5 @@ __all__ = [
     "mean_field",
     "ntk",
     "show_config",
+    "train",
 ]

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from ._validate import positive_int
 
-__all__ = ["SERIAL", "Progress", "check_executor", "check_progress", "num_threads", "run"]
+__all__ = ["SERIAL", "Progress", "assisted", "check_executor", "check_progress", "num_threads", "run"]
 
 Item = TypeVar("Item")
 Progress = bool | Callable[[int, int], object] | None
@@ -123,6 +123,17 @@ def run(
             future.result()
     finally:
         close()
+
+
+def assisted(
+    lead: Callable[[], Item], help: Callable[[], object], helpers: int, executor: Executor | None = None
+) -> Item:
+    """Return ``lead()``, called here, while up to so many threads call ``help()``, which ends when lead does."""
+    futures = [(executor or _pool()).submit(help) for _ in range(helpers)]
+    try:
+        return lead()
+    finally:
+        wait([future for future in futures if not future.cancel()])
 
 
 def reporter(

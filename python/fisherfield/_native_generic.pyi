@@ -94,6 +94,40 @@ def add_upper_curvature(
     steps: Sequence[tuple[FloatArray, FloatArray, FloatArray, bool]], out: FloatArray, begin: int, end: int
 ) -> None: ...
 
+_Labels = npt.NDArray[np.int64]
+_DescentLayer = tuple[
+    FloatArray,
+    FloatArray | None,
+    FloatArray,
+    FloatArray | None,
+    Activation | None,
+    bool,
+    FloatArray,
+    FloatArray | None,
+    FloatArray | None,
+    FloatArray,
+]
+
+class Team:
+    def __init__(self) -> None: ...
+    def help(self) -> None: ...
+    def dismiss(self) -> None: ...
+
+def descend(
+    layers: Sequence[_DescentLayer],
+    workspace: tuple[FloatArray | None, npt.NDArray[np.float64], FloatArray, FloatArray],
+    X: FloatArray,
+    targets: FloatArray | None,
+    labels: _Labels | None,
+    rows: _Labels | None,
+    rates: npt.NDArray[np.float64],
+    momentum: float,
+    limit: float,
+    losses: npt.NDArray[np.float64],
+    threads: int,
+    team: Team,
+) -> int: ...
+
 _Float64 = npt.NDArray[np.float64]
 _Accuracy = tuple[float, int]  # error reached, points of the rule
 

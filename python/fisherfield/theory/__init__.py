@@ -8,6 +8,7 @@ from .gaussian import Moments, PairMoments, QuadratureWarning, gauss_hermite, mo
 from .inputs import InputStatistics, OrderParameters
 from .isometry import IsometryPoint, TwoHiddenLayers, isometry_point, top_atom
 from .metric import LayerSum, PredictedMetric
+from .outliers import goe_maximum, outlier_spread
 from .outputs import Betas
 from .prediction import MeanField, WideOutputBounds, mean_field
 from .series import free_cumulants, free_moments
@@ -39,10 +40,12 @@ __all__ = [
     "free_cumulants",
     "free_moments",
     "gauss_hermite",
+    "goe_maximum",
     "isometry_point",
     "layered_law",
     "mean_field",
     "moments",
+    "outlier_spread",
     "pair_moments",
     "slope_law",
     "top_atom",

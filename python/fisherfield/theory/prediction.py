@@ -24,6 +24,7 @@ from .bulk import BulkLaw, bulk_law
 from .gaussian import DEFAULT_TOL, check_tol, warn_unconverged
 from .inputs import InputStatistics, OrderParameters
 from .metric import LayerSum, PredictedMetric
+from .outliers import goe_maximum, outlier_spread
 from .outputs import Betas, IdentityOutputs, Outputs, SampledOutputs, float64
 
 __all__ = ["MeanField", "WideOutputBounds", "mean_field"]
@@ -729,6 +730,34 @@ class MeanField:
         0.014962
         """
         return critical_learning_rate(self.statistics.maximum, momentum)
+
+    @cached_property
+    def largest_outlier(self) -> float:
+        r"""Estimate of the largest eigenvalue at finite width, for C > 1 above the mean of the C largest ones.
+
+        :math:`\bar\lambda + \sigma\, E[\lambda_{\max}(G)]`: the refined ``top_mean``, the deviation
+        :math:`\sigma = O(\sqrt M)` of :func:`~fisherfield.theory.outlier_spread`, and the mean of the largest
+        eigenvalue of a C x C matrix of the Gaussian orthogonal ensemble. For data with the mean overlaps. In centred
+        networks, which have no outliers, it is the refined maximum. A ``ValueError`` is raised where it is not derived:
+        for other likelihoods than the unit Gaussian one, residual networks and orthogonal weights.
+
+        Examples
+        --------
+        >>> import fisherfield as ff
+        >>> arch = ff.MLP(widths=(150, 150, 150, 150, 10), activation="tanh", weight_var=3.0, bias_var=0.64)
+        >>> mf = ff.mean_field(arch, 100)
+        >>> round(mf.refined_statistics.maximum, 1), round(mf.largest_outlier, 1)
+        (66.8, 80.6)
+        """
+        self._require_gaussian("largest_outlier")
+        if self.arch.residual or self.arch.init != "gaussian":
+            kind = "residual network" if self.arch.residual else f"{self.arch.init} weights"
+            raise ValueError(f"arch: expected Gaussian weights and no skips for largest_outlier, got {kind}")
+        refined = self.refined_statistics
+        if self.is_centered or self.num_outputs == 1:
+            return refined.maximum
+        spread = outlier_spread(self.arch, self.order_parameters, self.num_samples)
+        return refined.maximum + spread * goe_maximum(self.num_outputs)
 
     @cached_property
     def fisher_rao_norm(self) -> float:

@@ -1,0 +1,420 @@
+r"""Gradient descent with momentum, runs of steps in the compiled core.
+
+.. math:: \theta_{k+1} = \theta_k - \eta_k \nabla E(\theta_k) + \mu (\theta_k - \theta_{k-1}), \qquad
+    E = \frac{1}{T} \sum_t \ell(f(x_t), y_t)
+
+(Karakida, Akaho, Amari 2019, Section 3.4), on all samples or on mini-batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import _executor
+from .._executor import Progress
+from .._memory import require_memory
+from .._native import kernels
+from .._validate import (
+    FloatArray,
+    as_generator,
+    as_momentum,
+    as_sequence,
+    choice,
+    non_negative,
+    positive_int,
+)
+from ..factors import FactoredJacobian, LayerFactors
+from ..likelihoods import get as get_likelihood
+from ..losses import LOSSES
+from ..network import Network
+
+__all__ = ["Descent", "Step", "Training", "train"]
+
+_CALL_FLOPS = 5e9  # of one call of the kernel: about a tenth of a second, between two looks for an interrupt
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of training, as a callback sees it.
+
+    Attributes
+    ----------
+    index : int
+        Of the step, from 0.
+    loss : float
+        Of the batch, before the step.
+    learning_rate : float
+    batch_size : int
+    factors : FactoredJacobian
+        Gradients of each sample's own loss before the step, one seed: B holds the derivatives of the losses by the
+        pre-activations. The arrays are overwritten by the next step.
+    """
+
+    index: int
+    loss: float
+    learning_rate: float
+    batch_size: int
+    factors: FactoredJacobian
+
+
+@dataclass(frozen=True)
+class Training:
+    """What :func:`train` did.
+
+    Attributes
+    ----------
+    network : Network or None
+        After the last step; None if a parameter is not finite.
+    losses : ndarray, shape (K,), float64
+        Loss of the batch before each step; of a run that diverged, the last one is that at which it was stopped.
+    final_loss : float
+        Over all samples, at the end; infinite if it is not a number.
+    diverged : bool
+        Whether the run was stopped, its loss above ``divergence`` times the first one or not a number.
+    """
+
+    network: Network | None
+    losses: npt.NDArray[np.float64]
+    final_loss: float
+    diverged: bool
+
+    @property
+    def converged(self) -> bool:
+        """Whether the loss is lower at the end than in the first step."""
+        return not self.diverged and self.final_loss < self.losses[0]
+
+
+def train(
+    net: Network,
+    X: Any,
+    loss: str = "squared",
+    *,
+    targets: Any,
+    learning_rate: float | Sequence[float],
+    steps: int = 100,
+    momentum: float = 0.0,
+    batch_size: int | None = None,
+    seed: int | np.random.Generator | None = 0,
+    divergence: float = 1e6,
+    callback: Callable[[Step], object] | None = None,
+    executor: Executor | None = None,
+    progress: Progress = None,
+) -> Training:
+    r"""Train a copy of a network by gradient descent with momentum.
+
+    Parameters
+    ----------
+    net : Network
+        Where training starts; it is not changed. Its activations must be built in.
+    X : array, shape (T, M_0)
+        Inputs, one a row, in the precision of the network.
+    loss : {"squared", "cross_entropy"}
+        :math:`|y - f|^2 / 2`, or that of the softmax; averaged over samples, summed over outputs. The Hessian of the
+        first is F and what curvature adds, so that :math:`2 (1 + \mu) / \lambda_{\max}(F)` bounds the rate.
+    targets : array
+        (T, C) numbers, or (T,) class indices.
+    learning_rate : float or sequence of float
+        :math:`\eta > 0`, one for all steps or one for each.
+    steps : int, default 100
+        Number of steps K.
+    momentum : float, default 0.0
+        :math:`0 \le \mu < 1`.
+    batch_size : int, optional
+        Samples per step, at most T; default all. Batches are cut one after another from random orders of all samples,
+        so that each sample comes as often as any other; a batch may reach from one order into the next.
+    seed : int, numpy.random.Generator or None
+        Of the orders.
+    divergence : float, default 1e6
+        Training stops when the loss of a batch is not a number, or above this multiple (> 1) of the first one.
+    callback : callable, optional
+        Called after each step with a :class:`Step`, for instance a training monitor. Runs without one take many steps
+        in one call of the kernel.
+    executor : concurrent.futures.Executor, optional
+        Threads that share each step (default: a shared pool). No bit of the result depends on their number.
+    progress : None, True or callable
+        Progress over steps: a bar (needs tqdm) or ``callable(done, total)``.
+
+    Returns
+    -------
+    Training
+
+    Raises
+    ------
+    ValueError, TypeError
+        For wrong shapes, NaN or infinity, mixed precision, unknown names, numbers out of range, activations that are
+        not built in, or a loss that is not finite to begin with.
+    MemoryError
+        If parameters and activations of a batch cannot fit.
+
+    Examples
+    --------
+    >>> import numpy as np, fisherfield as ff
+    >>> arch = ff.MLP((20, 100, 100, 3), "tanh", weight_var=3.0, bias_var=0.64)
+    >>> X = np.random.default_rng(0).standard_normal((50, 20))
+    >>> y, net = arch.sample(seed=1)(X), arch.sample(seed=0)
+    >>> critical = 2 * (1 + 0.9) / ff.Fisher(net, X).statistics().maximum
+    >>> runs = [ff.train(net, X, targets=y, learning_rate=c * critical, momentum=0.9) for c in (0.5, 2)]
+    >>> [run.diverged for run in runs], bool(runs[0].final_loss < 1e-2 * runs[0].losses[0])
+    ([False, True], True)
+    """
+    count = positive_int(steps, "steps")
+    rates = _as_rates(learning_rate, count)
+    factor = non_negative(divergence, "divergence", strict=True)
+    if factor <= 1:
+        raise ValueError(f"divergence: expected a number > 1, got {factor:g}")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback: expected a callable of a Step or None, got {callback!r}")
+    descent = Descent(
+        net, X, loss, targets=targets, momentum=momentum, batch_size=batch_size, seed=seed, executor=executor
+    )
+    report, close = _executor.reporter(progress, count, "steps")
+    losses: list[npt.NDArray[np.float64]] = []
+    done, limit = 0, math.inf
+    try:
+        while done < count and not descent.stopped:
+            following = done + (1 if callback or done == 0 else min(descent.steps_per_call, count - done))
+            losses.append(descent.run(rates[done:following], limit=limit))
+            first = float(losses[0][0])
+            if not math.isfinite(first):
+                raise ValueError(
+                    f"loss: expected a finite one to begin with, got {first}; scale weights or inputs down"
+                )
+            limit = factor * first if first > 0 else math.inf
+            if callback and not descent.stopped:
+                callback(Step(done, float(losses[-1][-1]), rates[done], descent.batch_size, descent.factors))
+            done = following
+            report(done, count)
+    finally:
+        close()
+    final = descent.loss()
+    return Training(descent.network, np.concatenate(losses), final, descent.stopped or not math.isfinite(final))
+
+
+class Descent:
+    """Gradient descent that is run a few steps at a time, for loops of one's own; see :func:`train`.
+
+    Parameters
+    ----------
+    net, X, loss, targets, momentum, batch_size, seed, executor
+        As of :func:`train`.
+
+    Attributes
+    ----------
+    batch_size : int
+    stopped : bool
+        Whether the last step was not taken, its loss being above the limit or not a number.
+
+    Examples
+    --------
+    >>> import numpy as np, fisherfield as ff
+    >>> from fisherfield.learning import Descent
+    >>> net = ff.MLP((20, 50, 3), "relu", weight_var=2.0).sample(seed=0)
+    >>> X, y = np.random.default_rng(0).standard_normal((30, 20)), np.arange(30) % 3
+    >>> descent = Descent(net, X, "cross_entropy", targets=y, momentum=0.9, batch_size=10)
+    >>> rate = 0.05
+    >>> for epoch in range(20):
+    ...     losses = descent.run([rate] * 3)
+    ...     rate *= 0.95
+    >>> bool(descent.loss() < 0.2)
+    True
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        X: Any,
+        loss: str = "squared",
+        *,
+        targets: Any,
+        momentum: float = 0.0,
+        batch_size: int | None = None,
+        seed: int | np.random.Generator | None = 0,
+        executor: Executor | None = None,
+    ) -> None:
+        if not isinstance(net, Network):
+            raise TypeError(f"net: expected a Network, got {type(net).__name__}")
+        custom = [phi.name for phi in net.activations if phi.native is None]
+        if custom:
+            raise ValueError(
+                f"net: expected built-in activations, got {custom[0]!r}; for others take steps with loss_gradient and "
+                "with_parameters"
+            )
+        self._net = net
+        self._X = net.check_inputs(X)
+        likelihood = get_likelihood(LOSSES[choice(loss, "loss", tuple(LOSSES))])
+        likelihood.check_outputs(net.num_outputs)
+        if targets is None:
+            raise ValueError("targets: expected the observed targets, got None")
+        checked = likelihood.as_targets(targets, num_samples=len(self._X), num_outputs=net.num_outputs, dtype=net.dtype)
+        self._targets: FloatArray | None = checked if loss == "squared" else None
+        self._labels: npt.NDArray[np.int64] | None = checked if loss == "cross_entropy" else None
+        self._momentum = as_momentum(momentum)
+        T = len(self._X)
+        self.batch_size = T if batch_size is None else positive_int(batch_size, "batch_size")
+        if self.batch_size > T:
+            raise ValueError(f"batch_size: expected at most {T}, the number of samples, got {self.batch_size}")
+        self._orders = (
+            None if self.batch_size == T else _orders(T, self.batch_size, as_generator(seed, stream="batches"))
+        )
+        _executor.check_executor(executor)
+        self._executor = executor
+        self.stopped = False
+        self._theta = net.parameters()
+        self._velocity = np.zeros_like(self._theta)
+        self._activity, self._workspace = self._allocate()
+
+    def run(self, learning_rates: Sequence[float], *, limit: float = math.inf) -> npt.NDArray[np.float64]:
+        """Take one step for each learning rate; return the loss of the batch before each.
+
+        A loss above ``limit``, or not a number, is the last one returned, and its step is not taken.
+        """
+        rates = np.asarray(_as_rates(learning_rates, len(learning_rates)))
+        rows = None if self._orders is None else np.stack([next(self._orders) for _ in rates])
+        losses = np.empty(len(rates))
+        finite = min(limit, float(np.finfo(np.float64).max))
+        threads = self._threads
+        team = kernels.Team()
+
+        def lead() -> int:
+            try:
+                return kernels.descend(
+                    self._layers, self._workspace, self._X, self._targets, self._labels, rows, rates, self._momentum,
+                    finite, losses, threads, team,
+                )  # fmt: skip
+            finally:
+                team.dismiss()
+
+        done = _executor.assisted(lead, team.help, threads - 1, self._executor)
+        self.stopped = done < len(rates)
+        return losses[: done + 1]
+
+    @property
+    def steps_per_call(self) -> int:
+        """How many steps take about a tenth of a second."""
+        return max(1, int(_CALL_FLOPS / self._flops))
+
+    @property
+    def network(self) -> Network | None:
+        """A copy of the network as it is; None if a parameter is not finite."""
+        return self._net.with_parameters(self._theta) if np.isfinite(self._theta).all() else None
+
+    @property
+    def factors(self) -> FactoredJacobian:
+        """Gradients of each sample's loss, of the last batch and before its step; overwritten by the next step."""
+        inputs = self._X if self._workspace[0] is None else self._workspace[0]
+        below = [inputs, *(activity.out for activity in self._activity[:-1])]
+        return FactoredJacobian(
+            tuple(
+                LayerFactors(A, activity.delta[None], self._net.has_biases)
+                for A, activity in zip(below, self._activity, strict=True)
+            )
+        )
+
+    def loss(self) -> float:
+        """Return the loss over all samples; infinite if it is not a number."""
+        net = self.network
+        if net is None:
+            return math.inf
+        with np.errstate(over="ignore", invalid="ignore"):
+            f = net(self._X, executor=self._executor).astype(np.float64)
+            value = _squared(f, self._targets) if self._targets is not None else _cross_entropy(f, self._labels)
+        return value if math.isfinite(value) else math.inf
+
+    @property
+    def _flops(self) -> float:
+        """Of one step: forward, backward and gradient."""
+        return 6.0 * self.batch_size * self._net.num_parameters
+
+    @property
+    def _threads(self) -> int:
+        return _executor.workers(self._executor) if self._flops > 4e6 else 1
+
+    @property
+    def _layers(self) -> list[Any]:
+        """What the kernel knows of each layer."""
+        weights, moves = self._parts(self._theta), self._parts(self._velocity)
+        natives = [phi.native for phi in self._net.activations] + [None]
+        return [
+            (W, b, vW, vb, phi, skip, *activity)
+            for (W, b), (vW, vb), phi, skip, activity in zip(
+                weights, moves, natives, self._net.skips, self._activity, strict=True
+            )
+        ]
+
+    def _parts(self, flat: FloatArray) -> list[tuple[FloatArray, FloatArray | None]]:
+        """Views of W and b of every layer."""
+        parts, offset = [], 0
+        for W in self._net.weights:
+            end = offset + W.size
+            bias = flat[end : end + len(W)] if self._net.has_biases else None
+            parts.append((flat[offset:end].reshape(W.shape), bias))
+            offset = end + (len(W) if self._net.has_biases else 0)
+        return parts
+
+    def _allocate(self) -> tuple[list[_Activity], tuple[Any, ...]]:
+        """What every layer computes, and the workspace, carved from one block of memory."""
+        net, b = self._net, self.batch_size
+        inputs, outputs = net.widths[:-1], net.widths[1:]
+        carried = [*net.skips[1:], False]
+        kept = [(True, l < net.depth - 1, carried[l], True) for l in range(net.depth)]
+        sizes = [b * width if keep else 0 for width, keeps in zip(outputs, kept, strict=True) for keep in keeps]
+        gathered = 0 if self._orders is None else b * inputs[0]
+        sizes += [gathered, max(W.size for W in net.weights), 2 * b * max(outputs)]
+        require_memory(
+            sum(sizes) * net.dtype.itemsize, f"the activations of a batch of {b} samples", "take a smaller batch_size"
+        )
+        block = np.empty(sum(sizes), net.dtype)
+        arrays = [block[begin:end] for begin, end in pairwise([0, *accumulate(sizes)])]
+        activity = []
+        for l, width in enumerate(outputs):
+            out, slope, pre, delta = (part.reshape(-1, width) for part in arrays[4 * l : 4 * l + 4])
+            activity.append(_Activity(out, slope if slope.size else None, pre if pre.size else None, delta))
+        batch, gradient, transposed = arrays[4 * net.depth :]
+        return activity, (batch.reshape(b, -1) if gathered else None, np.empty(b), gradient, transposed)
+
+
+class _Activity(NamedTuple):
+    """Arrays (b, M_l) of one layer: phi(u), phi'(u) of a hidden one, u if it is carried on, derivatives by u."""
+
+    out: FloatArray
+    slope: FloatArray | None
+    pre: FloatArray | None
+    delta: FloatArray
+
+
+def _squared(f: npt.NDArray[np.float64], targets: FloatArray) -> float:
+    return float(np.square(f - targets).sum(axis=1).mean() / 2)
+
+
+def _cross_entropy(f: npt.NDArray[np.float64], labels: Any) -> float:
+    top = f.max(axis=1, keepdims=True)
+    wanted = np.take_along_axis(f - top, labels[:, None], axis=1)[:, 0]
+    return float((np.log(np.exp(f - top).sum(axis=1)) - wanted).mean())
+
+
+def _as_rates(learning_rate: Any, count: int) -> list[float]:
+    """``count`` rates > 0."""
+    if np.ndim(learning_rate) == 0:
+        return [non_negative(learning_rate, "learning_rate", strict=True)] * count
+    rates = as_sequence(learning_rate, "learning_rate", "a number > 0 or a sequence of them")
+    if len(rates) != count or count == 0:
+        raise ValueError(f"learning_rate: expected one number or one for each of {count} steps, got {len(rates)}")
+    return [non_negative(rate, f"learning_rate[{k}]", strict=True) for k, rate in enumerate(rates)]
+
+
+def _orders(samples: int, batch: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
+    """Batches of indices, one after another, from random orders of all samples."""
+    left = np.empty(0, np.int64)
+    while True:
+        while len(left) < batch:
+            left = np.concatenate([left, rng.permutation(samples)])
+        yield left[:batch]
+        left = left[batch:]

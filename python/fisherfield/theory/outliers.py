@@ -1,0 +1,170 @@
+r"""How far the C outliers of a finite network lie apart, and with them the largest eigenvalue.
+
+The outliers are the eigenvalues of the C x C Gram matrix of the mean gradients :math:`\bar g_k = \frac{1}{T} \sum_t
+\nabla f_k(x_t)` (Karakida, Akaho, Amari 2021, Theorem 3.2). In the limit of wide layers it is
+:math:`\bar\lambda I`, and the theory's maximum is :math:`\bar\lambda`. At finite width its entries fluctuate by
+:math:`O(\sqrt M)`, and the largest eigenvalue lies above the mean one. The papers are silent on it; this is derived
+here.
+
+The products :math:`X^l_{kk'}(s,t) = \delta^l_k(s) \cdot \delta^l_{k'}(t)` of two outputs obey, given those above,
+
+.. math:: X^l = \chi^l_{st} X^{l+1} + \xi^l, \qquad \operatorname{Cov}[\xi^l(s,t), \xi^l(s',t')] =
+    \frac{\sigma_w^4}{M_l} E[\phi'_s \phi'_t \phi'_{s'} \phi'_{t'}]\,
+    \tilde q^{l+1}_{ss'} \tilde q^{l+1}_{tt'}
+
+because the weights between are fresh Gaussians. The layers up to m pass :math:`\xi^m` on with the weight
+:math:`A^m_{st} = \sum_{l \le m} (M_{l-1} \hat q^{l-1}_{st} + 1)\, \tilde q^l_{st} / \tilde q^m_{st}`. Each entry off
+the diagonal then has the variance
+
+.. math:: \sigma^2 = \sum_{m=1}^{L-1} \frac{\sigma_w^4}{M_m} \frac{1}{T^4} \sum_{s,t,s',t'} A^m_{st} A^m_{s't'}
+    E[\phi'_s \phi'_t \phi'_{s'} \phi'_{t'}]\, \tilde q^{m+1}_{ss'} \tilde q^{m+1}_{tt'}
+
+and each on it twice that: a matrix of the Gaussian orthogonal ensemble, :math:`\bar\lambda I + \sigma G`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from itertools import pairwise, product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fisherfield._native import kernels
+from fisherfield.architecture import MLP
+
+from .inputs import OrderParameters
+
+__all__ = ["goe_maximum", "outlier_spread"]
+
+Array = npt.NDArray[np.float64]
+
+_REACH = 9.0  # standard deviations; the mass beyond is 1e-19
+_SIZES = ((1, 1, 1, 1), (1, 1, 2), (2, 2), (1, 3), (4,))  # of groups of four samples
+_NODES = 16  # of Gauss-Legendre rules on panels
+_MOST_PANELS = 2000
+_TINY = float(np.finfo(np.float64).tiny)
+_DRAWS = 20_000  # of small matrices: the mean of the largest eigenvalue to 0.005
+_DRAWN_OPERATIONS = 1e9
+
+
+def outlier_spread(arch: MLP, order: OrderParameters, num_samples: int) -> float:
+    r"""Return :math:`\sigma`, the deviation of the entries of the Gram matrix of mean gradients.
+
+    Overlaps of different samples are those of ``order``, the same for all pairs; negative ones, which many samples
+    cannot have, are taken as zero.
+
+    Parameters
+    ----------
+    arch : MLP
+        With Gaussian weights and without skips.
+    order : OrderParameters
+        Single numbers per layer.
+    num_samples : int
+        T.
+
+    Returns
+    -------
+    float
+        0 for a network without hidden layers, whose mean gradients of different outputs are orthogonal.
+
+    Examples
+    --------
+    >>> import fisherfield as ff
+    >>> from fisherfield.theory import outlier_spread
+    >>> arch = ff.MLP((600, 600, 600, 5), "tanh", weight_var=3.0, bias_var=0.64)
+    >>> round(outlier_spread(arch, ff.mean_field(arch, 100).order_parameters, 100), 3)
+    1.841
+    """
+    bias = float(arch.has_biases)
+    same = np.array([order.qhat, order.qtilde, order.q])
+    other = np.fmin(np.fmax([order.qhat_st, order.qtilde_st, order.q_st], 0.0), same)  # NaN: there are no others
+    widths = np.array(arch.widths, dtype=np.float64)
+    qtilde = (same[1], other[1])
+    passed = [np.cumsum((widths[:-1] * qhat + bias) * q) / np.fmax(q, _TINY) for qhat, q, _ in (same, other)]
+    patterns = _patterns(num_samples)
+    variance = 0.0
+    for m in range(arch.depth - 1):  # hidden layers, counted from 0
+        slopes = _slope_products(arch.activations[m], same[2, m], other[2, m])
+        size = arch.weight_vars[m + 1] ** 2 / widths[m + 1]
+        for weight, (s, t, u, v) in patterns:
+            path = passed[s != t][m] * passed[u != v][m] * qtilde[s != u][m + 1] * qtilde[t != v][m + 1]
+            labels = (s, t, u, v)
+            variance += size * weight * path * slopes[tuple(sorted(map(labels.count, set(labels))))]
+    return math.sqrt(variance)
+
+
+def _patterns(num_samples: int) -> list[tuple[float, tuple[int, ...]]]:
+    """Which of four samples drawn from T coincide, as labels, and how likely that is."""
+    found = []
+    for labels in product(range(4), repeat=4):
+        firsts = list(dict.fromkeys(labels))
+        if firsts == list(range(len(firsts))):  # labels in the order of their first appearance
+            ways = math.prod(num_samples - k for k in range(len(firsts)))
+            found.append((ways / num_samples**4, labels))
+    return found
+
+
+def _slope_products(phi: Any, q: float, q_st: float) -> dict[tuple[int, ...], float]:
+    r"""Means of products of four slopes, by how many of them belong to the same sample.
+
+    Samples are :math:`u_s = \sqrt{q_{st}} z + \sqrt{q - q_{st}} x_s`: given z, different ones are independent.
+    """
+    common, own = math.sqrt(q_st), math.sqrt(q - q_st)
+    if own <= 1e-3 * common:  # nearly the same sample
+        common, own = 0.0, math.sqrt(q)
+        groupings: dict[tuple[int, ...], tuple[int, ...]] = dict.fromkeys(_SIZES, (4,))
+    else:
+        groupings = {sizes: sizes for sizes in _SIZES}
+    u, weights = _panels(phi.kinks, _REACH * math.sqrt(q), 0.5 * own)
+    powers = phi.evaluate(u)[1][:, None] ** np.arange(1, 5)
+    step = min(0.1, 0.25 * own / common) if common else 1.0
+    z = np.arange(-_REACH, _REACH + step, step) if common else np.zeros(1)
+    density = np.exp(-0.5 * z**2)
+    density /= density.sum()
+    kernel = np.exp(-0.5 * ((u - common * z[:, None]) / own) ** 2) * weights
+    kernel /= kernel.sum(axis=1, keepdims=True)
+    given = kernel @ powers  # (z, power - 1)
+    return {
+        sizes: float(density @ np.prod([given[:, size - 1] for size in group], axis=0))
+        for sizes, group in groupings.items()
+    }
+
+
+def _panels(kinks: tuple[float, ...], reach: float, width: float) -> tuple[Array, Array]:
+    """Gauss-Legendre nodes and weights on panels between kinks, at most so wide."""
+    t, weights = kernels.gauss_legendre(_NODES)
+    nodes, masses = [], []
+    for low, high in pairwise([-reach, *(kink for kink in kinks if abs(kink) < reach), reach]):
+        count = min(_MOST_PANELS, math.ceil((high - low) / width))
+        ends = np.linspace(low, high, count + 1)
+        half = np.diff(ends)[:, None] / 2
+        nodes.append((ends[:-1, None] + half * (1 + t)).ravel())
+        masses.append((half * weights).ravel())
+    return np.concatenate(nodes), np.concatenate(masses)
+
+
+@functools.cache
+def goe_maximum(size: int) -> float:
+    r"""Return the mean of the largest eigenvalue of a matrix of the Gaussian orthogonal ensemble.
+
+    Symmetric, entries off the diagonal of variance 1 and on it of variance 2; :math:`2 \sqrt{n}` for large n. The mean
+    over draws with a fixed seed, to about 0.005 for small matrices, whose largest eigenvalues spread by about 1.
+
+    Examples
+    --------
+    >>> from fisherfield.theory import goe_maximum
+    >>> goe_maximum(1), abs(goe_maximum(2) - (3.141592653589793 / 2) ** 0.5) < 0.02
+    (0.0, True)
+    """
+    if size == 1:
+        return 0.0
+    rng = np.random.default_rng(0)
+    draws = int(np.clip(_DRAWN_OPERATIONS / size**3, 20, _DRAWS))
+    total = 0.0
+    for begin in range(0, draws, 500):
+        A = rng.standard_normal((min(500, draws - begin), size, size))
+        total += float(np.linalg.eigvalsh((A + A.transpose(0, 2, 1)) / math.sqrt(2))[:, -1].sum())
+    return total / draws
