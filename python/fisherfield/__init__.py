@@ -10,6 +10,7 @@ from .activations import Activation
 from .architecture import MLP, ResidualMLP
 from .conditional import ConditionalFisher, conditional_fisher
 from .diagonal import DiagonalEstimate, DiagonalVariance, diagonal_variance, estimate_diagonal
+from .experiments.rates import CriticalLearningRate, critical_learning_rate
 from .features import FeatureMetric, feature_metric
 from .fisher import Fisher
 from .learning import train
@@ -33,6 +34,7 @@ __all__ = [
     "Activation",
     "ConditionalFisher",
     "ConditionalSpectrum",
+    "CriticalLearningRate",
     "DiagonalEstimate",
     "DiagonalVariance",
     "FeatureMetric",
@@ -48,6 +50,7 @@ __all__ = [
     "activations",
     "conditional_fisher",
     "conditional_spectrum",
+    "critical_learning_rate",
     "diagonal_variance",
     "estimate_diagonal",
     "feature_metric",

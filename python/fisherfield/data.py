@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ._validate import FloatArray, as_float_array, as_generator, positive_int
 
-__all__ = ["digits", "draw", "fashion_mnist", "from_file", "load", "standardize"]
+__all__ = ["digits", "draw", "fashion_mnist", "from_file", "labels", "load", "standardize"]
 
 PathLike = str | os.PathLike[str]
 
 FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where the Debian package puts it
 _TRAINING_IMAGES = "train-images-idx3-ubyte"
+_TRAINING_LABELS = "train-labels-idx1-ubyte"
 
 
 def load(source: PathLike, folder: PathLike | None = None) -> tuple[FloatArray, str]:
@@ -67,14 +69,35 @@ def load(source: PathLike, folder: PathLike | None = None) -> tuple[FloatArray, 
     return from_file(source)
 
 
+def labels(source: PathLike, folder: PathLike | None = None) -> npt.NDArray[np.int64]:
+    """Return the classes of the images of ``"digits"`` or ``"fashion-mnist"``, in the order of :func:`load`.
+
+    Examples
+    --------
+    >>> from fisherfield import data
+    >>> data.labels("digits")[:4]
+    array([0, 1, 2, 3])
+    """
+    if source == "digits":
+        return np.asarray(_load_digits().target, np.int64)
+    if source == "fashion-mnist":
+        root = FASHION_MNIST_FOLDER if folder is None else Path(folder)
+        return np.asarray(_read_idx(_idx_file(root, _TRAINING_LABELS), axes=1), np.int64)
+    raise ValueError(f"data: expected 'digits' or 'fashion-mnist', which have classes, got {os.fspath(source)!r}")
+
+
 def digits() -> tuple[FloatArray, str]:
     """Return the 1797 handwritten digits of 8 x 8 pixels that scikit-learn carries."""
+    X = as_float_array(_load_digits().data, "digits", ndim=2)
+    return X, f"digits ({len(X)} images of 8 x 8 pixels)"
+
+
+def _load_digits() -> Any:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
         raise ImportError("the digits data set needs scikit-learn: pip install 'fisherfield[data]'") from error
-    X = as_float_array(load_digits().data, "digits", ndim=2)
-    return X, f"digits ({len(X)} images of 8 x 8 pixels)"
+    return load_digits()
 
 
 def fashion_mnist(folder: PathLike | None = None) -> tuple[FloatArray, str]:
@@ -87,14 +110,20 @@ def fashion_mnist(folder: PathLike | None = None) -> tuple[FloatArray, str]:
         package ``dataset-fashion-mnist``.
     """
     root = FASHION_MNIST_FOLDER if folder is None else Path(folder)
-    for path in (root / f"{_TRAINING_IMAGES}.gz", root / _TRAINING_IMAGES):
+    path = _idx_file(root, _TRAINING_IMAGES)
+    images = _read_idx(path, axes=3)
+    rows, columns = images.shape[1:]
+    label = "Fashion-MNIST" if folder is None else path.name
+    return _flatten(images, path), f"{label} ({len(images)} images of {rows} x {columns} pixels)"
+
+
+def _idx_file(root: Path, name: str) -> Path:
+    """The file of that name, compressed or not."""
+    for path in (root / f"{name}.gz", root / name):
         if path.exists():
-            images = _read_idx(path)
-            rows, columns = images.shape[1:]
-            label = "Fashion-MNIST" if folder is None else path.name
-            return _flatten(images, path), f"{label} ({len(images)} images of {rows} x {columns} pixels)"
+            return path
     raise FileNotFoundError(
-        f"fashion-mnist: expected {_TRAINING_IMAGES}.gz (or the same without .gz) in {root}; install "
+        f"fashion-mnist: expected {name}.gz (or the same without .gz) in {root}; install "
         "Debian's package (apt-get install dataset-fashion-mnist), or name the folder (--data-dir, folder=)"
     )
 
@@ -140,7 +169,7 @@ def standardize(X: FloatArray) -> FloatArray:
     return np.asarray(centred, dtype=X.dtype)
 
 
-def draw(X: FloatArray, num_samples: int, seed: int | np.random.Generator | None = None) -> FloatArray:
+def draw(X: npt.NDArray[Any], num_samples: int, seed: int | np.random.Generator | None = None) -> npt.NDArray[Any]:
     """Draw rows of X without replacement.
 
     Parameters
@@ -213,21 +242,23 @@ def _is_number(field: str) -> bool:
     return True
 
 
-def _read_idx(path: Path) -> Any:
-    """Read images: two zero bytes, type 8 (unsigned byte), the number of axes, big-endian sizes, pixels."""
+def _read_idx(path: Path, axes: int) -> Any:
+    """Read unsigned bytes: two zero bytes, type 8, the number of axes, their big-endian sizes, the entries."""
     opener: Any = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as stream:
             content = stream.read()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path.name}: a damaged gzip file: {error}") from error
-    if content[:4] != b"\x00\x00\x08\x03":
-        raise ValueError(f"{path.name}: expected an IDX file of images, got one that starts with {content[:4]!r}")
-    shape = np.frombuffer(content, dtype=">u4", count=3, offset=4).astype(int)
-    pixels = np.frombuffer(content, dtype=np.uint8, offset=16)
-    if pixels.size != math.prod(shape):
-        raise ValueError(f"{path.name}: expected {math.prod(shape)} pixels, shape {shape.tolist()}, got {pixels.size}")
-    return pixels.reshape(shape)
+    if content[:4] != bytes((0, 0, 8, axes)):
+        what = "images" if axes == 3 else "labels"
+        raise ValueError(f"{path.name}: expected an IDX file of {what}, got one that starts with {content[:4]!r}")
+    shape = np.frombuffer(content, dtype=">u4", count=axes, offset=4).astype(int)
+    entries = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * axes)
+    if entries.size != math.prod(shape):
+        what = "pixels" if axes == 3 else "labels"
+        raise ValueError(f"{path.name}: expected {math.prod(shape)} {what}, shape {shape.tolist()}, got {entries.size}")
+    return entries.reshape(shape)
 
 
 _READERS: dict[str, Callable[[Path], Any]] = {".npy": _read_numpy, ".npz": _read_numpy, ".csv": _read_csv}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ._executor import SERIAL, Progress
 from ._memory import require_memory
-from ._validate import FloatArray
+from ._validate import FloatArray, require_finite
 from .factors import backpropagated
 from .likelihoods import Likelihood
 from .linearized import Chart
@@ -168,6 +168,33 @@ class Fisher(NetworkMetric):
         (total,) = unit_sums(self.net, self.num_samples, squares, (2,), count, self._layers, self._executor, progress)
         total *= self._scale
         return np.asarray(total)
+
+    def fisher_rao_norm(self) -> float:
+        r"""Return the Fisher-Rao norm :math:`\theta^\top F \theta`, theta the weights alone, no root taken.
+
+        It is :math:`\frac{1}{T} \sum_t |S_t^\top J_t \theta|^2`: one product with the Jacobian, forward through the
+        layers. Wide random networks have :attr:`MeanField.fisher_rao_norm <fisherfield.MeanField.fisher_rao_norm>`; the
+        published Theorem 5 of Karakida, Akaho and Amari (2019), which leaves out the terms between layers, is
+        ``MeanField.fisher_rao_bound``. Of :meth:`layer` the weights of that layer.
+
+        Examples
+        --------
+        >>> import numpy as np, fisherfield as ff
+        >>> arch = ff.MLP((500, 500, 500, 50), "relu", weight_var=2.0, bias_var=None)
+        >>> fim = ff.Fisher(arch.sample(seed=0), np.random.default_rng(0).standard_normal((200, 500)))
+        >>> mf = ff.mean_field(arch, 200)
+        >>> round(mf.fisher_rao_norm), round(mf.fisher_rao_bound), abs(fim.fisher_rao_norm() / 900 - 1) < 0.1
+        (900, 300, True)
+        """
+        weights = [
+            part
+            for l, W in list(enumerate(self.net.weights))[self._layers]
+            for part in (W.ravel(), np.zeros(W.shape[0] if self.net.has_biases else 0, self.dtype))
+        ]
+        moved = self._gradients.times(np.concatenate(weights)[None])
+        norm = float(np.square(moved, dtype=np.float64).sum()) * self._scale
+        require_finite(norm, "fisher_rao_norm()")
+        return norm
 
     def layer_blocks(self) -> list[FloatArray]:
         """Return the diagonal blocks of F, one per layer: W_l (row-major) then b_l, shape (P_l, P_l)."""

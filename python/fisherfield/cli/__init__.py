@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from .. import report
 from .._config import config_text, show_config, version
-from . import diagonal, isometry, spectrum
+from . import diagonal, isometry, learning, spectrum
 from .options import Answer, Run
 
 __all__ = ["main"]
@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     spectrum.add_commands(command)
     isometry.add_commands(command)
     diagonal.add_commands(command)
+    learning.add_commands(command)
     command("info", _info, "versions, instruction set, threads, BLAS and CUDA", "--json")
     return parser
 

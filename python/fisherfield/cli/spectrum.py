@@ -10,7 +10,15 @@ import numpy as np
 
 from .. import likelihoods, plot, report
 from .._validate import as_momentum
-from ..experiments import METRICS, SYMBOLS, SpectrumComparison, check_draws, compare, predicted_metric
+from ..experiments import (
+    METRICS,
+    SYMBOLS,
+    SpectrumComparison,
+    check_draws,
+    compare,
+    predicted_metric,
+)
+from ..experiments import critical_learning_rate as predicted_rates
 from ..statistics import critical_learning_rate
 from ..theory import MeanField, PredictedMetric, mean_field
 from .options import (
@@ -90,6 +98,7 @@ def add_commands(command: AddCommand) -> None:
     )
     add_ensemble_options(rate)
     add_momentum_option(rate)
+    rate.add_argument("--batch-size", type=int, metavar="B", help="also tell the rate of mini-batches of B samples")
     add_likelihood_options(rate)
     add_measurement_options(rate)
 
@@ -202,10 +211,31 @@ def _draw(path: Path, found: SpectrumComparison, options: argparse.Namespace) ->
 
 
 def run_learning_rate(options: argparse.Namespace) -> Answer:
+    inputs = read_inputs(options, options.seeds[0] if options.seeds else 0)
+    predicted = predicted_rates(
+        read_architecture(options, inputs),
+        inputs.argument,
+        options.momentum,
+        options.likelihood,
+        batch_size=options.batch_size,
+    )
     found, heading, record = _measure(options, eigenvalues=False)
     comparison = found.comparison(options.momentum).select("maximum", "critical rate")
-    text = f"{heading}\n{comparison.text()}\n\n{_legend(found, options.momentum)}"
-    return text, {**record, "rows": comparison.as_dict()}
+    batch = f"a typical batch of {options.batch_size} by itself"
+    rows = [
+        (name, note, report.format_number(rate))
+        for name, note, rate in (
+            ("finite width", "the largest of the C outliers, above their mean", predicted.corrected),
+            ("online", "one input at a time, wide layers", predicted.online),
+            ("mini-batches", batch, predicted.batch),
+        )
+        if rate is not None
+    ]
+    exact = options.kind == "exact" and rows
+    more = report.table(("critical rate", "of", "theory"), rows, left=2) + "\n\n" if exact else ""
+    text = f"{heading}\n{comparison.text()}\n\n{more}{_legend(found, options.momentum)}"
+    rates = {name: getattr(predicted, name) for name in ("corrected", "online", "batch")}
+    return text, {**record, "rows": comparison.as_dict(), **rates}
 
 
 def run_theory(options: argparse.Namespace) -> Answer:

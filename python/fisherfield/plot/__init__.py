@@ -9,6 +9,7 @@ from .spectra import (
     spectral_density,
     spectrum,
 )
+from .training import save_training_map, training_map
 
 __all__ = [
     "check_path",
@@ -17,6 +18,8 @@ __all__ = [
     "save_conditional_spectrum",
     "save_diagonal_variance",
     "save_spectrum",
+    "save_training_map",
     "spectral_density",
     "spectrum",
+    "training_map",
 ]

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import functools
 import math
-from itertools import pairwise, product
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -43,8 +43,8 @@ Array = npt.NDArray[np.float64]
 
 _REACH = 9.0  # standard deviations; the mass beyond is 1e-19
 _SIZES = ((1, 1, 1, 1), (1, 1, 2), (2, 2), (1, 3), (4,))  # of groups of four samples
-_NODES = 16  # of Gauss-Legendre rules on panels
-_MOST_PANELS = 2000
+_NODES = 16  # of Gauss-Legendre rules on panels of a standard deviation
+_ALIKE = 0.01  # samples whose own deviation is this part of their common one are taken as the same
 _TINY = float(np.finfo(np.float64).tiny)
 _DRAWS = 20_000  # of small matrices: the mean of the largest eigenvalue to 0.005
 _DRAWN_OPERATIONS = 1e9
@@ -113,37 +113,32 @@ def _slope_products(phi: Any, q: float, q_st: float) -> dict[tuple[int, ...], fl
     Samples are :math:`u_s = \sqrt{q_{st}} z + \sqrt{q - q_{st}} x_s`: given z, different ones are independent.
     """
     common, own = math.sqrt(q_st), math.sqrt(q - q_st)
-    if own <= 1e-3 * common:  # nearly the same sample
+    same = own <= _ALIKE * common
+    if same:
         common, own = 0.0, math.sqrt(q)
-        groupings: dict[tuple[int, ...], tuple[int, ...]] = dict.fromkeys(_SIZES, (4,))
-    else:
-        groupings = {sizes: sizes for sizes in _SIZES}
-    u, weights = _panels(phi.kinks, _REACH * math.sqrt(q), 0.5 * own)
-    powers = phi.evaluate(u)[1][:, None] ** np.arange(1, 5)
-    step = min(0.1, 0.25 * own / common) if common else 1.0
+    step = 0.4 * min(1.0, own / common) if common else 1.0
     z = np.arange(-_REACH, _REACH + step, step) if common else np.zeros(1)
     density = np.exp(-0.5 * z**2)
     density /= density.sum()
-    kernel = np.exp(-0.5 * ((u - common * z[:, None]) / own) ** 2) * weights
-    kernel /= kernel.sum(axis=1, keepdims=True)
-    given = kernel @ powers  # (z, power - 1)
+    given = _slope_moments(phi, common * z, own)
     return {
-        sizes: float(density @ np.prod([given[:, size - 1] for size in group], axis=0))
-        for sizes, group in groupings.items()
+        sizes: float(density @ np.prod([given[size - 1] for size in ((4,) if same else sizes)], axis=0))
+        for sizes in _SIZES
     }
 
 
-def _panels(kinks: tuple[float, ...], reach: float, width: float) -> tuple[Array, Array]:
-    """Gauss-Legendre nodes and weights on panels between kinks, at most so wide."""
+def _slope_moments(phi: Any, means: Array, deviation: float) -> Array:
+    r"""Means of :math:`\phi'(u)^n`, n = 1, ..., 4, for Gaussian u of each of the means: (4, number of means)."""
     t, weights = kernels.gauss_legendre(_NODES)
-    nodes, masses = [], []
-    for low, high in pairwise([-reach, *(kink for kink in kinks if abs(kink) < reach), reach]):
-        count = min(_MOST_PANELS, math.ceil((high - low) / width))
-        ends = np.linspace(low, high, count + 1)
-        half = np.diff(ends)[:, None] / 2
-        nodes.append((ends[:-1, None] + half * (1 + t)).ravel())
-        masses.append((half * weights).ravel())
-    return np.concatenate(nodes), np.concatenate(masses)
+    ends = np.broadcast_to(np.arange(-_REACH, _REACH + 1), (len(means), int(2 * _REACH) + 1))
+    kinks = (np.array(phi.kinks) - means[:, None]) / deviation  # panels end there
+    ends = np.sort(np.concatenate([ends, np.clip(kinks, -_REACH, _REACH)], axis=1), axis=1)
+    half = np.diff(ends)[:, :, None] / 2
+    x = ends[:, :-1, None] + half * (1 + t)
+    mass = np.exp(-0.5 * x**2) * half * weights
+    mass /= mass.sum(axis=(1, 2), keepdims=True)
+    slope = phi.evaluate(means[:, None, None] + deviation * x)[1]
+    return np.stack([(mass * slope**n).sum(axis=(1, 2)) for n in range(1, 5)])
 
 
 @functools.cache

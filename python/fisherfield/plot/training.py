@@ -1,0 +1,103 @@
+"""The picture of the map of training: losses over widths and learning rates, and the predicted critical rate."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..experiments import TrainingMap
+from .files import finish, new_axes, require_matplotlib, save
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["save_training_map", "training_map"]
+
+_DEEPEST, _HIGHEST = 1e-6, 1e2  # losses over the initial one, between which shades differ
+_THEORY: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.8, "linestyle": (0, (5, 1.5))}
+_CORRECTED: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.4}
+_MEASURED: dict[str, Any] = {
+    "color": "black", "linestyle": "none", "marker": "o", "markersize": 5, "markerfacecolor": "white",
+}  # fmt: skip
+
+
+def save_training_map(path: str | os.PathLike[str], found: TrainingMap, **options: Any) -> Path:
+    """Write the picture of :func:`training_map`, with the same options, to a file; needs no display."""
+    return save(path, lambda ax: training_map(found, ax=ax, **options))
+
+
+def training_map(found: TrainingMap, *, title: str | None = None, ax: Axes | None = None) -> Axes:
+    r"""Draw the loss after training over the width M and the learning rate, with the critical rates on it.
+
+    Shades are the loss over the one before training, from 1e-6 to 1e2 on a logarithmic scale; black cells exploded. The
+    dashed line is :math:`\eta_c` of the theory, the line below it the same with the estimate of the largest outlier at
+    finite width, circles are :math:`2 (1 + \mu) / \lambda_{\max}` of the networks before training.
+
+    Parameters
+    ----------
+    found : TrainingMap
+        Of :func:`fisherfield.experiments.training_map`, with at least two rates.
+    title : str, optional
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    TypeError
+        If ``found`` is something else.
+    ValueError
+        If it has a single rate.
+    ImportError
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> from fisherfield import experiments, plot
+    >>> found = experiments.training_map(widths=(20, 40), rates=4, inputs=30, steps=10)
+    >>> ax = plot.training_map(found)  # doctest: +SKIP
+    """
+    require_matplotlib()
+    if not isinstance(found, TrainingMap):
+        raise TypeError(f"found: expected a TrainingMap, got {type(found).__name__}")
+    if len(found.rates) < 2:
+        raise ValueError(f"found: expected at least two rates, got {len(found.rates)}")
+    from matplotlib.colors import LogNorm
+
+    ax = new_axes() if ax is None else ax
+    x, y = _edges(found.widths.astype(np.float64), False), _edges(found.rates, True)
+    ratio = np.clip(found.final_loss / found.initial_loss[:, None], _DEEPEST, _HIGHEST).T
+    norm = LogNorm(_DEEPEST, _HIGHEST)
+    cells = ax.pcolormesh(x, y, ratio, norm=norm, cmap="Greys", edgecolors="0.75", linewidth=0.3)
+    ax.plot(found.widths, found.theory, label=r"$\eta_c$, theory", **_THEORY)
+    if np.isfinite(found.corrected).any():
+        ax.plot(found.widths, found.corrected, label=r"$\eta_c$, finite width", **_CORRECTED)
+    ax.plot(found.widths, found.measured, label=r"$2 (1 + \mu) / \lambda_{\max}$, measured", **_MEASURED)
+    ax.set_yscale("log")
+    ax.set_xlim(x[0], x[-1])
+    ax.set_ylim(y[0], y[-1])
+    ax.set_xlabel("width $M$ of the hidden layers")
+    ax.set_ylabel(r"learning rate $\eta$")
+    bar = ax.figure.colorbar(cells, ax=ax, pad=0.02, extend="both")
+    bar.set_label(f"loss after {found.steps} steps / loss before")
+    finish(ax, title)
+    ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3)
+    return ax
+
+
+def _edges(centres: npt.NDArray[np.float64], logarithmic: bool) -> npt.NDArray[np.float64]:
+    """Edges of cells around centres."""
+    at = np.log(centres) if logarithmic else centres
+    if len(at) == 1:
+        half = 0.1 if logarithmic else 0.1 * at[0]
+        edges = np.array([at[0] - half, at[0] + half])
+    else:
+        middle = (at[1:] + at[:-1]) / 2
+        edges = np.concatenate([[1.5 * at[0] - at[1] / 2], middle, [1.5 * at[-1] - at[-2] / 2]])
+    return np.exp(edges) if logarithmic else edges
