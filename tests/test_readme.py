@@ -15,6 +15,7 @@ README = Path(__file__).parents[1] / "README.md"
 LARGE_DATA = README.parent / "docs" / "large-data.md"
 ISOMETRY = README.parent / "docs" / "dynamical-isometry.md"
 DIAGONAL = README.parent / "docs" / "diagonal.md"
+SINGULAR = README.parent / "docs" / "singular-models.md"
 
 
 def blocks(language, page=README):
@@ -28,6 +29,7 @@ PRINTED = {  # what each example has to print
     LARGE_DATA: ["Solution(shape=", "EigenPairs(", "Estimate("],
     ISOMETRY: ["0.197", "["],
     DIAGONAL: ["['score', 'score', 'hessian']", "strength 100: first task 0.8", "by Fisher: loss 0.0043"],
+    SINGULAR: ["2.23076923", "time=4.259", "6.02]", "plateau_length=33.49", "-0.00177"],
 }
 EXAMPLES = [
     (code, text) for page, texts in PRINTED.items() for code, text in zip(blocks("python", page), texts, strict=True)
