@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -134,4 +135,41 @@ DIAGONAL = [
     DiagonalCase((784, 256, 256, 10), 128, "float32", hessian=True, over_backpack=20),
     DiagonalCase((784, 256, 256, 10), 128, "float64", hessian=True),
     DiagonalCase((784, 256, 256, 256, 10), 128, "float32", hessian=True),
+]
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """Steps of gradient descent with momentum on the cross-entropy of one batch."""
+
+    widths: tuple[int, ...]
+    batch: int
+    dtype: str
+    goal: float | None = None  # time over the flop bound
+    over_torch: float | None = None  # times faster than PyTorch
+
+    @property
+    def name(self) -> str:
+        return f"{'-'.join(map(str, self.widths))} batch {self.batch} {self.dtype}"
+
+    def network(self) -> ff.Network:
+        arch = ff.MLP(self.widths, "tanh", weight_var=2.0, bias_var=0.1)
+        return arch.sample(seed=0, dtype=self.dtype)
+
+    def samples(self) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(1)
+        X = rng.standard_normal((self.batch, self.widths[0])).astype(self.dtype)
+        return X, rng.integers(0, self.widths[-1], self.batch)
+
+    def flops(self) -> float:
+        """Of a step: forward and gradient of every layer, backward through all but the first."""
+        pairs = [a * b for a, b in pairwise(self.widths)]
+        return 2.0 * self.batch * (2 * sum(pairs) + sum(pairs[1:]))
+
+
+TRAINING = [
+    TrainingCase((784, 512, 512, 10), 500, "float32", goal=1.3, over_torch=2.0),
+    TrainingCase((784, 512, 512, 10), 500, "float64", goal=1.3),
+    TrainingCase((784, 512, 512, 10), 64, "float32"),
+    TrainingCase((784, 64, 64, 10), 64, "float32"),
 ]

@@ -101,10 +101,39 @@ def backpack_diagonal(net: ff.Network, X: np.ndarray, labels: np.ndarray | None 
     return diagonal
 
 
+def has_torch() -> bool:
+    """Whether it is installed."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def torch_descent(
+    net: ff.Network, X: np.ndarray, labels: np.ndarray, momentum: float
+) -> Callable[[list[float]], list[float]]:
+    """Eager ``torch.optim.SGD`` on the cross-entropy of all samples: the losses before steps at the given rates."""
+    import torch
+
+    model = torch_model(net)
+    inputs, targets, loss = torch.from_numpy(X), torch.from_numpy(labels), torch.nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0, momentum=momentum)
+
+    def run(rates: list[float]) -> list[float]:
+        losses = []
+        for rate in rates:
+            optimizer.param_groups[0]["lr"] = rate
+            optimizer.zero_grad()
+            value = loss(model(inputs), targets)
+            value.backward()
+            optimizer.step()
+            losses.append(float(value.detach()))
+        return losses
+
+    return run
+
+
 def available(net: ff.Network, X: np.ndarray) -> dict[str, Baseline]:
     """Peers that are installed and whose explicit Jacobian, which they form, fits 4 GB."""
     jacobian_bytes = net.num_outputs * len(X) * net.num_parameters * X.itemsize
     peers: dict[str, Baseline] = {}
-    if importlib.util.find_spec("torch") and jacobian_bytes < 4e9:
+    if has_torch() and jacobian_bytes < 4e9:
         peers["torch.func"] = torch_func(net, X)
     return peers

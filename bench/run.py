@@ -23,7 +23,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fisherfield as ff
-from fisherfield import spectrum
+from fisherfield import learning, spectrum
 from fisherfield.eigenpairs import block_lanczos
 
 import cases
@@ -31,6 +31,7 @@ import machine
 import numpy_diagonal
 import numpy_gram
 import numpy_operator
+import numpy_training
 import pairwise
 import peers
 
@@ -473,6 +474,63 @@ def diagonal(rounds: int) -> list[dict[str, object]]:
     return rows
 
 
+_STEPS = 20
+
+
+def training(rounds: int) -> list[dict[str, object]]:
+    """A step of gradient descent, in runs of 20 and one by one, beside PyTorch's and NumPy's."""
+    rows = []
+    print(
+        f"\n{'a step of gradient descent':36s} {'ours':>9s} {'one by one':>10s} {'NumPy':>9s} {'PyTorch':>9s}"
+        f" {'x faster':>8s} {'GEMM':>9s} {'bound':>9s} {'x bound':>8s}"
+    )
+    for case in cases.TRAINING:
+        net, (X, labels) = case.network(), case.samples()
+        gemm = machine.Gemm(case.dtype)
+        rates = [1e-3] * _STEPS
+
+        def ours(net: ff.Network = net, X: np.ndarray = X, y: np.ndarray = labels) -> learning.Descent:
+            return learning.Descent(net, X, "cross_entropy", targets=y, momentum=0.9)
+
+        runs = {"ours": ours().run, "numpy": numpy_training.Descent(net, X, labels, 0.9).run}
+        if peers.has_torch():
+            runs["torch"] = peers.torch_descent(net, X, labels, 0.9)
+        reference = runs["numpy"](rates)
+        for name in runs.keys() - {"numpy"}:
+            error = max(abs(a / b - 1) for a, b in zip(runs[name](rates), reference, strict=True))
+            assert error < (1e-12 if case.dtype == "float64" else 1e-5), f"{case.name}: {name} differs by {error:.1e}"
+        single = ours()
+        contestants: Contestants = {name: lambda run=run, r=rates: run(r) for name, run in runs.items()}
+        contestants["one by one"] = lambda run=single.run, r=rates: [run([rate]) for rate in r]
+        seconds = interleave({"gemm": gemm, **contestants}, 3 * rounds)
+        seconds |= {name: seconds[name] / _STEPS for name in contestants}
+        rate = gemm.flops / seconds["gemm"]
+        bound = case.flops() / rate
+        row = {
+            "case": case.name,
+            "seconds": seconds,
+            "gemm_gflops": rate / 1e9,
+            "bound_seconds": bound,
+            "over_bound": seconds["ours"] / bound,
+            "goal_over_bound": case.goal,
+            "faster_than_torch": seconds["torch"] / seconds["ours"] if "torch" in seconds else None,
+            "goal_faster": case.over_torch,
+        }
+        rows.append(row)
+        torch_text = (
+            f"{seconds['torch'] * 1e3:7.2f}ms {row['faster_than_torch']:8.2f}" if "torch" in seconds else " " * 18
+        )
+        print(
+            f"{case.name:36s} {seconds['ours'] * 1e3:7.2f}ms {seconds['one by one'] * 1e3:8.2f}ms"
+            f" {seconds['numpy'] * 1e3:7.2f}ms {torch_text} {rate / 1e9:5.0f}GF/s {bound * 1e3:7.2f}ms"
+            f" {row['over_bound']:8.2f}"
+            + (f" (goal {case.goal})" if case.goal else "")
+            + (f" (goal {case.over_torch} x faster)" if case.over_torch else ""),
+            flush=True,
+        )
+    return rows
+
+
 MEMORY_SCRIPT = """
 import pathlib, sys
 import numpy as np
@@ -520,6 +578,7 @@ SUITES = {
     "laws": laws,
     "theory": theory,
     "activations": activations,
+    "training": training,
     "memory": memory,
 }
 
