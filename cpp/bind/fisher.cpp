@@ -1,4 +1,5 @@
 // Bindings of the measuring side: layer steps, Gram tiles, Jacobian, sums over samples, second derivatives.
+#include <Eigen/Eigenvalues>
 #include <fisherfield/curvature.hpp>
 #include <fisherfield/gram.hpp>
 #include <fisherfield/jacobian.hpp>
@@ -208,6 +209,18 @@ void layer_power_sum(const Array<T>& A, const Array<T>& weights, bool bias, int 
                                   {rows.first, rows.second, columns.first, columns.second});
 }
 
+// Of small matrices: on the calling thread, where LAPACK would wake the BLAS's.
+void symmetric_eigenvalues(const Array<double>& A, Array<double>& out) {
+  require(A.ndim() == 2 && A.shape(0) == A.shape(1) && out.size() == A.shape(0), "A, out");
+  using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const Eigen::Map<const RowMajor> matrix(A.data(), A.shape(0), A.shape(0));
+  Eigen::Map<Eigen::VectorXd> values(out.mutable_data(), out.size());
+  py::gil_scoped_release release;
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(matrix, Eigen::EigenvaluesOnly);
+  if (solver.info() != Eigen::Success) throw std::runtime_error("eigenvalues did not converge");
+  values = solver.eigenvalues();
+}
+
 template <class T>
 using Step = std::tuple<Array<T>, Array<T>, Array<T>, bool>;  // (W, slope, c, skip)
 
@@ -279,4 +292,6 @@ void register_kernels(py::module_& m) {
 void bind_fisher(py::module_& m) {
   register_kernels<double>(m);
   register_kernels<float>(m);
+  m.def("symmetric_eigenvalues", &symmetric_eigenvalues, py::arg("A").noconvert(), py::arg("out").noconvert(),
+        "Eigenvalues of a symmetric float64 matrix, ascending, from its lower triangle.");
 }

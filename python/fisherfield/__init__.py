@@ -13,7 +13,7 @@ from .diagonal import DiagonalEstimate, DiagonalVariance, diagonal_variance, est
 from .experiments.rates import CriticalLearningRate, critical_learning_rate
 from .features import FeatureMetric, feature_metric
 from .fisher import Fisher
-from .learning import train
+from .learning import NaturalGradient, TrainingMonitor, approximate_fisher, train
 from .losses import hessian_diagonal, loss_gradient
 from .network import Network
 from .statistics import FisherStatistics
@@ -43,11 +43,14 @@ __all__ = [
     "InputStatistics",
     "IsometryPoint",
     "MeanField",
+    "NaturalGradient",
     "Network",
     "QuadratureWarning",
     "ResidualMLP",
     "TangentKernel",
+    "TrainingMonitor",
     "activations",
+    "approximate_fisher",
     "conditional_fisher",
     "conditional_spectrum",
     "critical_learning_rate",

@@ -136,7 +136,7 @@ def run_train_map(options: argparse.Namespace) -> Answer:
         "is lower after training than before.",
     ]
     if path is not None:
-        plot.save_training_map(path, found, title=found.description)
+        plot.save_training_map(path, found, title=f"{found.description}\n{description}")
         text.append(f"picture: {path}")
     record = {
         **{name: getattr(found, name) for name in _FIELDS},

@@ -61,7 +61,7 @@ class TrainingMap:
     num_samples : int
     batch_size : int or None
     description : str
-        Of networks and inputs.
+        Of networks and loss.
     """
 
     widths: npt.NDArray[np.int64]
@@ -203,13 +203,12 @@ def training_map(
     _executor.check_progress(progress)
     draw = _source(inputs, targets, loss, C, precision, number)
 
-    ensembles, problems, critical = [], [], []
+    problems, critical = [], []
     for M in sizes:
         X, y, arch = draw(M, L, activation, weight_var, bias_var)
         net = arch.sample(number, precision)
         some = X if len(X) <= _MEASURED else data.draw(X, _MEASURED, number)
         critical.append(critical_learning_rate(net, some, mu, likelihood, executor=executor))
-        ensembles.append(arch)
         problems.append((net, X, y))
     theory, measured = (np.array([getattr(rate, name) for rate in critical]) for name in ("theory", "measured"))
     corrected = np.array([math.nan if rate.corrected is None else rate.corrected for rate in critical])
@@ -236,10 +235,6 @@ def training_map(
 
     cells = [(i, j) for i in reversed(range(len(sizes))) for j in range(len(grid))]  # the longest first
     _executor.run(run, cells, executor, progress, "cells")
-    arch, num_samples = ensembles[-1], len(problems[0][1])
-    what = (
-        "unit Gaussian inputs, a teacher's outputs" if np.ndim(inputs) == 0 else f"data of dimension {arch.widths[0]}"
-    )
     return TrainingMap(
         np.array(sizes),
         grid,
@@ -250,9 +245,9 @@ def training_map(
         measured,
         mu,
         count,
-        num_samples,
+        len(problems[0][1]),
         batch_size,
-        f"{arch.activations[0].name}, L = {L}, C = {C}, {num_samples} {what}, {loss.replace('_', '-')} loss",
+        f"{activation if isinstance(activation, str) else 'custom'}, L = {L}, C = {C}, {loss.replace('_', '-')} loss",
     )
 
 

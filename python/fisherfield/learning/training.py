@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -53,16 +53,21 @@ class Step:
         Of the batch, before the step.
     learning_rate : float
     batch_size : int
-    factors : FactoredJacobian
-        Gradients of each sample's own loss before the step, one seed: B holds the derivatives of the losses by the
-        pre-activations. The arrays are overwritten by the next step.
     """
 
     index: int
     loss: float
     learning_rate: float
     batch_size: int
-    factors: FactoredJacobian
+    _descent: Descent = field(repr=False)
+
+    @property
+    def factors(self) -> FactoredJacobian:
+        """Gradients of each sample's own loss before the step, one seed; the arrays are overwritten by the next step.
+
+        B holds the derivatives of the losses with respect to the pre-activations.
+        """
+        return self._descent.factors
 
 
 @dataclass(frozen=True)
@@ -189,7 +194,7 @@ def train(
                 )
             limit = factor * first if first > 0 else math.inf
             if callback and not descent.stopped:
-                callback(Step(done, float(losses[-1][-1]), rates[done], descent.batch_size, descent.factors))
+                callback(Step(done, float(losses[-1][-1]), rates[done], descent.batch_size, descent))
             done = following
             report(done, count)
     finally:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["save_training_map", "training_map"]
 
-_DEEPEST, _HIGHEST = 1e-6, 1e2  # losses over the initial one, between which shades differ
+_DEEPEST = 1e-6  # loss over the initial one below which shades are the same
 _THEORY: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.8, "linestyle": (0, (5, 1.5))}
 _CORRECTED: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.4}
 _MEASURED: dict[str, Any] = {
@@ -33,7 +33,7 @@ def save_training_map(path: str | os.PathLike[str], found: TrainingMap, **option
 def training_map(found: TrainingMap, *, title: str | None = None, ax: Axes | None = None) -> Axes:
     r"""Draw the loss after training over the width M and the learning rate, with the critical rates on it.
 
-    Shades are the loss over the one before training, from 1e-6 to 1e2 on a logarithmic scale; black cells exploded. The
+    Shades are the loss over the one before training, on a logarithmic scale; in black cells it has not fallen. The
     dashed line is :math:`\eta_c` of the theory, the line below it the same with the estimate of the largest outlier at
     finite width, circles are :math:`2 (1 + \mu) / \lambda_{\max}` of the networks before training.
 
@@ -72,9 +72,9 @@ def training_map(found: TrainingMap, *, title: str | None = None, ax: Axes | Non
 
     ax = new_axes() if ax is None else ax
     x, y = _edges(found.widths.astype(np.float64), False), _edges(found.rates, True)
-    ratio = np.clip(found.final_loss / found.initial_loss[:, None], _DEEPEST, _HIGHEST).T
-    norm = LogNorm(_DEEPEST, _HIGHEST)
-    cells = ax.pcolormesh(x, y, ratio, norm=norm, cmap="Greys", edgecolors="0.75", linewidth=0.3)
+    ratio = np.clip(found.final_loss / found.initial_loss[:, None], _DEEPEST, 1.0).T
+    lowest = 10.0 ** np.floor(np.log10(min(0.1, float(ratio.min()))))
+    cells = ax.pcolormesh(x, y, ratio, norm=LogNorm(lowest, 1), cmap="Greys", edgecolors="0.75", linewidth=0.3)
     ax.plot(found.widths, found.theory, label=r"$\eta_c$, theory", **_THEORY)
     if np.isfinite(found.corrected).any():
         ax.plot(found.widths, found.corrected, label=r"$\eta_c$, finite width", **_CORRECTED)
@@ -84,7 +84,7 @@ def training_map(found: TrainingMap, *, title: str | None = None, ax: Axes | Non
     ax.set_ylim(y[0], y[-1])
     ax.set_xlabel("width $M$ of the hidden layers")
     ax.set_ylabel(r"learning rate $\eta$")
-    bar = ax.figure.colorbar(cells, ax=ax, pad=0.02, extend="both")
+    bar = ax.figure.colorbar(cells, ax=ax, pad=0.02, extend="max")
     bar.set_label(f"loss after {found.steps} steps / loss before")
     finish(ax, title)
     ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3)
