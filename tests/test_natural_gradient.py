@@ -680,7 +680,7 @@ def test_bad_optimisers():
         ({"momentum": 1}, ValueError, "momentum: expected 0 <= momentum < 1, got 1"),
         ({"line_search": 1}, TypeError, "line_search: expected True or False, got 1"),
         ({"adapt_damping": None}, TypeError, "adapt_damping: expected True or False, got None"),
-        ({"batch_size": 11}, ValueError, "batch_size: expected at most T = 10, got 11"),
+        ({"batch_size": 11}, ValueError, "batch_size: expected at most 10, the number of samples, got 11"),
         ({"batch_size": 0}, ValueError, "batch_size: expected an integer >= 1, got 0"),
         ({"seed": -1}, ValueError, "seed: expected an integer >= 0, got -1"),
         ({"executor": 3}, TypeError, "executor: expected"),

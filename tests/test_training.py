@@ -181,6 +181,31 @@ def test_float32_follows_float64():
         np.testing.assert_allclose(found.losses, exact.losses, rtol=2e-6)
 
 
+@pytest.mark.parametrize("likelihood", ff.likelihoods.available())
+def test_loss_value_has_the_loss_gradient(likelihood):
+    arch = ff.MLP((4, 6, 5, 2), "tanh", weight_var=1.0, bias_var=0.1)
+    net, X = arch.sample(seed=1), np.random.default_rng(1).standard_normal((9, 4))
+    law = ff.likelihoods.get(likelihood)
+    y = law.sample(net(X), np.random.default_rng(2))
+    theta, direction = net.parameters(), np.random.default_rng(3).standard_normal(net.num_parameters)
+    ahead, behind = (
+        ff.loss_value(net.with_parameters(theta + h * direction), X, likelihood, targets=y) for h in (1e-5, -1e-5)
+    )
+    slope = ff.loss_gradient(net, X, likelihood, targets=y) @ direction
+    assert (ahead - behind) / 2e-5 == pytest.approx(slope, rel=1e-7, abs=1e-8)
+    if likelihood != "gaussian":
+        assert ff.loss_value(net, X, likelihood, targets=y) == pytest.approx(-law.log_density(net(X), y).mean())
+
+
+def test_loss_value_by_hand():
+    net, X, y = sample(ARCHITECTURES["wide"], 20, "squared")
+    assert ff.loss_value(net, X, targets=y) == pytest.approx(((net(X) - y) ** 2).sum() / 40, rel=1e-13)
+    noisy = ff.likelihoods.Gaussian(noise_var=4.0)
+    assert ff.loss_value(net, X, noisy, targets=y) == pytest.approx(((net(X) - y) ** 2).sum() / 160, rel=1e-13)
+    with pytest.raises(ValueError, match="loss: expected one of 'squared', 'cross_entropy'"):
+        ff.loss_value(net, X, "huber", targets=y)
+
+
 # --- what a callback sees -------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from .experiments.rates import CriticalLearningRate, critical_learning_rate
 from .features import FeatureMetric, feature_metric
 from .fisher import Fisher
 from .learning import NaturalGradient, TrainingMonitor, approximate_fisher, train
-from .losses import hessian_diagonal, loss_gradient
+from .losses import hessian_diagonal, loss_gradient, loss_value
 from .network import Network
 from .statistics import FisherStatistics
 from .tangent import TangentKernel, ntk
@@ -61,6 +61,7 @@ __all__ = [
     "isometry_point",
     "likelihoods",
     "loss_gradient",
+    "loss_value",
     "mean_field",
     "ntk",
     "show_config",

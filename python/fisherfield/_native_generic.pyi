@@ -93,7 +93,6 @@ def layer_power_sum(
 def add_upper_curvature(
     steps: Sequence[tuple[FloatArray, FloatArray, FloatArray, bool]], out: FloatArray, begin: int, end: int
 ) -> None: ...
-
 def symmetric_eigenvalues(A: npt.NDArray[np.float64], out: npt.NDArray[np.float64]) -> None: ...
 
 _Labels = npt.NDArray[np.int64]

@@ -1,4 +1,4 @@
-r"""Gradient and diagonal of the Hessian of a loss, the negative log-likelihood of observed targets.
+r"""Value, gradient and diagonal of the Hessian of a loss, the negative log-likelihood of observed targets.
 
 .. math:: E(\theta) = -\frac{1}{T} \sum_t \log p(y_t | f(x_t)) + \mathrm{const}
 
@@ -7,24 +7,76 @@ A loss is named after itself (``"squared"``, ``"cross_entropy"``) or is a likeli
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ._executor import SERIAL, Progress
 from ._validate import FloatArray, choice, require_finite
 from .curvature import SecondDerivatives
 from .factors import BATCH_BYTES, unit_seeds
 from .fisher import Fisher
-from .likelihoods import Likelihood, available, checked, get, scores
+from .likelihoods import Gaussian, Likelihood, available, checked, get, scores
 from .network import Network
 from .unitwise import ordered_sum, unit_sums
 
-__all__ = ["LOSSES", "LossCurvature", "hessian_diagonal", "loss_gradient"]
+__all__ = ["LOSSES", "LossCurvature", "hessian_diagonal", "loss_gradient", "loss_value", "mean_loss", "observed"]
 
 LOSSES = {"squared": "gaussian", "cross_entropy": "categorical"}
+
+
+def loss_value(
+    net: Network, X: Any, loss: str | Likelihood = "squared", *, targets: Any, executor: Executor | None = None
+) -> float:
+    r"""Return a loss, :math:`-\frac{1}{T} \sum_t \log p(y_t | f(x_t))`.
+
+    Without the constant of the Gaussian density: :math:`\frac{1}{2T} \sum_t |y_t - f_t|^2 / \sigma^2`.
+
+    Parameters
+    ----------
+    net, X, loss, targets, executor
+        As of :func:`hessian_diagonal`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For wrong shapes, NaN or infinity, mixed precision, unknown names, and a loss that is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np, fisherfield as ff
+    >>> net = ff.Network([np.eye(2)], None)
+    >>> ff.loss_value(net, np.array([[1.0, 2.0]]), targets=np.array([[1.0, 5.0]]))
+    4.5
+    """
+    metric = observed(net, X, loss, targets, executor)
+    assert metric.targets is not None
+    value = mean_loss(net, metric.X, metric.targets[0], metric.likelihood, executor)
+    require_finite(value, "loss_value()")
+    return value
+
+
+def mean_loss(
+    net: Network, X: FloatArray, targets: npt.NDArray[Any], likelihood: Likelihood, executor: Executor | None
+) -> float:
+    """Return what :func:`loss_value` does for checked arguments, infinite where it is not a number."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        outputs = net(X, executor=executor)
+        if not np.isfinite(outputs).all():
+            return math.inf
+        if isinstance(likelihood, Gaussian):
+            terms = (targets - outputs.astype(np.float64)) ** 2 / np.asarray(likelihood.noise_var)
+            found = float(terms.sum()) / (2 * len(X))
+        else:
+            try:
+                found = -float(np.mean(likelihood.log_density(outputs, targets), dtype=np.float64))
+            except ValueError:  # of a density that no float can hold
+                return math.inf
+    return found if math.isfinite(found) else math.inf
 
 
 def loss_gradient(
@@ -55,7 +107,7 @@ def loss_gradient(
     >>> ff.loss_gradient(net, X, "cross_entropy", targets=y).shape
     (1203,)
     """
-    metric = _observed(net, X, loss, targets, executor)
+    metric = observed(net, X, loss, targets, executor)
     with np.errstate(over="ignore", invalid="ignore"):
         weights = np.full((1, 1, metric.num_samples), -1 / metric.num_samples, net.dtype)
         gradient = metric._gradients.transposed_times(weights)[0]  # the scores are the seeds
@@ -126,7 +178,7 @@ def hessian_diagonal(
     >>> bool(abs((below - 2 * here + above) / eta**2 - hessian[100]) < 1e-6)
     True
     """
-    metric = _observed(net, X, loss, targets, executor)
+    metric = observed(net, X, loss, targets, executor)
     curvature = LossCurvature(net, metric.X, metric.likelihood, metric.targets or ())
 
     with np.errstate(over="ignore", invalid="ignore"):
@@ -194,8 +246,8 @@ class LossCurvature:
         return result
 
 
-def _observed(net: Network, X: Any, loss: str | Likelihood, targets: Any, executor: Executor | None) -> Fisher:
-    """What checks the arguments, and holds them checked."""
+def observed(net: Network, X: Any, loss: str | Likelihood, targets: Any, executor: Executor | None) -> Fisher:
+    """Return the empirical Fisher information matrix of a loss: it checks the arguments, and holds them checked."""
     if isinstance(loss, str):
         loss = LOSSES.get(choice(loss, "loss", (*LOSSES, *available())), loss)
     try:

@@ -525,10 +525,7 @@ def _spectrum(gram: FloatArray, floor: float) -> tuple[FloatArray, int]:
         return values, 0
     graded, lengths = gram[order][:, order], lengths[order]
     cosines = graded / lengths[:, None] / lengths
-    if _is_regular(cosines, floor):
-        found = _eigenvalues(graded)[::-1]
-    else:
-        found = _singular_spectrum(cosines, lengths, floor)
+    found = _eigenvalues(graded)[::-1] if _is_regular(cosines, floor) else _singular_spectrum(cosines, lengths, floor)
     rank = int(np.count_nonzero(found > 0))
     values[:rank] = found[:rank]
     return values, rank

@@ -22,7 +22,6 @@ import numpy.typing as npt
 from .._executor import Progress, reporter
 from .._validate import (
     FloatArray,
-    as_generator,
     as_momentum,
     boolean,
     non_negative,
@@ -31,9 +30,10 @@ from .._validate import (
 )
 from ..fisher import Fisher
 from ..likelihoods import Gaussian, Likelihood, scores
-from ..losses import _observed, loss_gradient
+from ..losses import loss_gradient, mean_loss, observed
 from ..network import Network
 from .approximations import ApproximateFisher, as_coupling
+from .batches import as_batch_size, batches
 
 __all__ = ["NaturalGradient", "NaturalGradientRun", "NaturalGradientStep"]
 
@@ -148,9 +148,9 @@ class NaturalGradient:
         times the damping and without momentum. Where the decrease is below a quarter of that of the quadratic model
         the next damping is four times this one, where it is above three quarters half of it.
     batch_size : int, optional
-        Samples a step, drawn without replacement until all have been used (default: all of them).
+        Samples of a step (default: all of them), from random orders of all samples.
     seed : int, numpy.random.Generator or None
-        Of these draws.
+        Of the orders.
     executor : concurrent.futures.Executor, optional
         Threads to use (default: a shared pool).
 
@@ -170,10 +170,9 @@ class NaturalGradient:
     Examples
     --------
     >>> import numpy as np, fisherfield as ff
-    >>> from fisherfield.learning.natural_gradient import NaturalGradient
     >>> net = ff.MLP((20, 300, 300, 1), "tanh", weight_var=2.0, bias_var=0.1).sample(seed=0)
     >>> X = np.random.default_rng(0).standard_normal((10, 20))
-    >>> opt = NaturalGradient(net, X, targets=np.sin(X[:, :1]), damping=1e-6)
+    >>> opt = ff.NaturalGradient(net, X, targets=np.sin(X[:, :1]), damping=1e-6)
     >>> run = opt.run(steps=5)
     >>> run.status, bool(run.losses[-1] < 1e-6 * run.losses[0])
     ('finished', True)
@@ -193,12 +192,12 @@ class NaturalGradient:
         line_search: bool = False,
         adapt_damping: bool = False,
         batch_size: int | None = None,
-        seed: int | np.random.Generator | None = None,
+        seed: int | np.random.Generator | None = 0,
         executor: Executor | None = None,
     ) -> None:
-        observed = _observed(net, X, loss, targets, executor)
-        assert observed.targets is not None
-        self._X, self._targets, self._likelihood = observed.X, observed.targets[0], observed.likelihood
+        known = observed(net, X, loss, targets, executor)
+        assert known.targets is not None
+        self._X, self._targets, self._likelihood = known.X, known.targets[0], known.likelihood
         self._executor, self._coupling = executor, as_coupling(metric, net.depth, "metric")
         self._exact = isinstance(metric, str) and metric == "exact"
         self.damping = non_negative(damping, "damping")
@@ -209,10 +208,8 @@ class NaturalGradient:
         self._rate = None if learning_rate is None else non_negative(learning_rate, "learning_rate", strict=True)
         self._momentum = as_momentum(momentum)
         samples = len(self._X)
-        self._batch_size = samples if batch_size is None else positive_int(batch_size, "batch_size")
-        if self._batch_size > samples:
-            raise ValueError(f"batch_size: expected at most T = {samples}, got {batch_size}")
-        self._rng, self._waiting = as_generator(seed, stream="batches"), np.empty(0, np.intp)
+        self._batch_size = as_batch_size(batch_size, samples)
+        self._batches = batches(samples, self._batch_size, seed)
         self._smallest = _SMALLEST_DAMPING * self.damping
         self._velocity = np.zeros(net.num_parameters, net.dtype)
         self._taken, self._bound = 0, math.inf
@@ -220,7 +217,7 @@ class NaturalGradient:
 
     def loss(self) -> float:
         """Return the loss of the current network on all samples."""
-        return _loss(self.network, self._X, self._targets, self._likelihood, self._executor)
+        return mean_loss(self.network, self._X, self._targets, self._likelihood, self._executor)
 
     def step(self) -> NaturalGradientStep:
         """Take one step, and tell what it did.
@@ -317,12 +314,7 @@ class NaturalGradient:
         return replace(nowhere, evaluations=_HALVINGS)
 
     def _model(self) -> _Model:
-        samples = len(self._X)
-        chosen: Any = slice(None)
-        if self._batch_size < samples:
-            if len(self._waiting) < self._batch_size:
-                self._waiting = self._rng.permutation(samples)
-            chosen, self._waiting = np.split(self._waiting, [self._batch_size])
+        chosen: Any = slice(None) if self._batch_size == len(self._X) else next(self._batches)
         X, targets = self._X[chosen], self._targets[chosen]
         return _Model(self.network, X, targets, self._likelihood, self._coupling, self._exact, self._executor)
 
@@ -368,7 +360,7 @@ class _Model:
     @cached_property
     def loss(self) -> float:
         """At the network."""
-        return _loss(self._net, *self._at)
+        return mean_loss(self._net, *self._at)
 
     def after(self, move: FloatArray) -> tuple[Network, float]:
         """The network after a move, and its loss; the old one and infinity if a parameter is no number."""
@@ -377,7 +369,7 @@ class _Model:
         if not np.isfinite(parameters).all():
             return self._net, math.inf
         moved = self._net.with_parameters(parameters)
-        return moved, _loss(moved, *self._at)
+        return moved, mean_loss(moved, *self._at)
 
     def natural(self, damping: float) -> FloatArray:
         """``(G + damping)^-1 gradient``."""
@@ -419,22 +411,3 @@ def _factor(ratio: float | None) -> float:
     if ratio is None:
         return 1.0
     return 4.0 if ratio < 0.25 else 0.5 if ratio > 0.75 else 1.0
-
-
-def _loss(
-    net: Network, X: FloatArray, targets: npt.NDArray[Any], likelihood: Likelihood, executor: Executor | None
-) -> float:
-    """The mean loss, infinite where it is no number; squared residuals without the constants of the density."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        outputs = net(X, executor=executor)
-        if not np.isfinite(outputs).all():
-            return math.inf
-        if isinstance(likelihood, Gaussian):
-            terms = (targets - outputs.astype(np.float64)) ** 2 / np.asarray(likelihood.noise_var)
-            found = float(terms.sum()) / (2 * len(X))
-        else:
-            try:
-                found = -float(np.mean(likelihood.log_density(outputs, targets), dtype=np.float64))
-            except ValueError:  # of a density that no float can hold
-                return math.inf
-    return found if math.isfinite(found) else math.inf

@@ -9,7 +9,7 @@ r"""Gradient descent with momentum, runs of steps in the compiled core.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -24,7 +24,6 @@ from .._memory import require_memory
 from .._native import kernels
 from .._validate import (
     FloatArray,
-    as_generator,
     as_momentum,
     as_sequence,
     choice,
@@ -32,9 +31,11 @@ from .._validate import (
     positive_int,
 )
 from ..factors import FactoredJacobian, LayerFactors
+from ..likelihoods import Gaussian
 from ..likelihoods import get as get_likelihood
-from ..losses import LOSSES
+from ..losses import LOSSES, mean_loss
 from ..network import Network
+from .batches import as_batch_size, batches
 
 __all__ = ["Descent", "Step", "Training", "train"]
 
@@ -254,21 +255,17 @@ class Descent:
             )
         self._net = net
         self._X = net.check_inputs(X)
-        likelihood = get_likelihood(LOSSES[choice(loss, "loss", tuple(LOSSES))])
-        likelihood.check_outputs(net.num_outputs)
+        self._likelihood = get_likelihood(LOSSES[choice(loss, "loss", tuple(LOSSES))])
+        self._likelihood.check_outputs(net.num_outputs)
         if targets is None:
             raise ValueError("targets: expected the observed targets, got None")
-        checked = likelihood.as_targets(targets, num_samples=len(self._X), num_outputs=net.num_outputs, dtype=net.dtype)
-        self._targets: FloatArray | None = checked if loss == "squared" else None
-        self._labels: npt.NDArray[np.int64] | None = checked if loss == "cross_entropy" else None
+        self._targets = self._likelihood.as_targets(
+            targets, num_samples=len(self._X), num_outputs=net.num_outputs, dtype=net.dtype
+        )
         self._momentum = as_momentum(momentum)
         T = len(self._X)
-        self.batch_size = T if batch_size is None else positive_int(batch_size, "batch_size")
-        if self.batch_size > T:
-            raise ValueError(f"batch_size: expected at most {T}, the number of samples, got {self.batch_size}")
-        self._orders = (
-            None if self.batch_size == T else _orders(T, self.batch_size, as_generator(seed, stream="batches"))
-        )
+        self.batch_size = as_batch_size(batch_size, T)
+        self._batches = None if self.batch_size == T else batches(T, self.batch_size, seed)
         _executor.check_executor(executor)
         self._executor = executor
         self.stopped = False
@@ -282,16 +279,16 @@ class Descent:
         A loss above ``limit``, or not a number, is the last one returned, and its step is not taken.
         """
         rates = np.asarray(_as_rates(learning_rates, len(learning_rates)))
-        rows = None if self._orders is None else np.stack([next(self._orders) for _ in rates])
+        rows = None if self._batches is None else np.stack([next(self._batches) for _ in rates])
         losses = np.empty(len(rates))
         finite = min(limit, float(np.finfo(np.float64).max))
-        threads = self._threads
-        team = kernels.Team()
+        targets, labels = (self._targets, None) if self._likelihood == Gaussian() else (None, self._targets)
+        threads, team = self._threads, kernels.Team()
 
         def lead() -> int:
             try:
                 return kernels.descend(
-                    self._layers, self._workspace, self._X, self._targets, self._labels, rows, rates, self._momentum,
+                    self._layers, self._workspace, self._X, targets, labels, rows, rates, self._momentum,
                     finite, losses, threads, team,
                 )  # fmt: skip
             finally:
@@ -328,10 +325,7 @@ class Descent:
         net = self.network
         if net is None:
             return math.inf
-        with np.errstate(over="ignore", invalid="ignore"):
-            f = net(self._X, executor=self._executor).astype(np.float64)
-            value = _squared(f, self._targets) if self._targets is not None else _cross_entropy(f, self._labels)
-        return value if math.isfinite(value) else math.inf
+        return mean_loss(net, self._X, self._targets, self._likelihood, self._executor)
 
     @property
     def _flops(self) -> float:
@@ -371,7 +365,7 @@ class Descent:
         carried = [*net.skips[1:], False]
         kept = [(True, l < net.depth - 1, carried[l], True) for l in range(net.depth)]
         sizes = [b * width if keep else 0 for width, keeps in zip(outputs, kept, strict=True) for keep in keeps]
-        gathered = 0 if self._orders is None else b * inputs[0]
+        gathered = 0 if self._batches is None else b * inputs[0]
         sizes += [gathered, max(W.size for W in net.weights), 2 * b * max(outputs)]
         require_memory(
             sum(sizes) * net.dtype.itemsize, f"the activations of a batch of {b} samples", "take a smaller batch_size"
@@ -395,16 +389,6 @@ class _Activity(NamedTuple):
     delta: FloatArray
 
 
-def _squared(f: npt.NDArray[np.float64], targets: FloatArray) -> float:
-    return float(np.square(f - targets).sum(axis=1).mean() / 2)
-
-
-def _cross_entropy(f: npt.NDArray[np.float64], labels: Any) -> float:
-    top = f.max(axis=1, keepdims=True)
-    wanted = np.take_along_axis(f - top, labels[:, None], axis=1)[:, 0]
-    return float((np.log(np.exp(f - top).sum(axis=1)) - wanted).mean())
-
-
 def _as_rates(learning_rate: Any, count: int) -> list[float]:
     """``count`` rates > 0."""
     if np.ndim(learning_rate) == 0:
@@ -413,13 +397,3 @@ def _as_rates(learning_rate: Any, count: int) -> list[float]:
     if len(rates) != count or count == 0:
         raise ValueError(f"learning_rate: expected one number or one for each of {count} steps, got {len(rates)}")
     return [non_negative(rate, f"learning_rate[{k}]", strict=True) for k, rate in enumerate(rates)]
-
-
-def _orders(samples: int, batch: int, rng: np.random.Generator) -> Iterator[npt.NDArray[np.int64]]:
-    """Batches of indices, one after another, from random orders of all samples."""
-    left = np.empty(0, np.int64)
-    while True:
-        while len(left) < batch:
-            left = np.concatenate([left, rng.permutation(samples)])
-        yield left[:batch]
-        left = left[batch:]
