@@ -28,7 +28,7 @@ def blocks(language, page=README):
 
 
 PRINTED = {  # what each example has to print
-    README: ["FisherStatistics(", "FisherStatistics(", "critical learning rate", "'hessian']", "["],
+    README: ["FisherStatistics(", "FisherStatistics(", "critical learning rate", "'hessian']", "[", "TrainingMonitor("],
     LARGE_DATA: ["Solution(shape=", "EigenPairs(", "Estimate("],
     ISOMETRY: ["0.197", "["],
     DIAGONAL: ["['score', 'score', 'hessian']", "strength 100: first task 0.8", "by Fisher: loss 0.0043"],

@@ -1,4 +1,4 @@
-"""The command train-map: training over widths and learning rates, with the predicted critical rate."""
+"""The commands train-map and monitor: training over widths and learning rates, and along runs."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ import numpy as np
 
 from .. import data, plot, report
 from .._validate import FloatArray, as_dtype, positive_int
+from ..architecture import MLP
 from ..experiments import TrainingMap, training_map
+from ..experiments.training import as_training_targets
+from ..learning import Training, TrainingMonitor, train
 from .options import AddCommand, Answer, add_picture_options, add_run_options, list_of, picture_path
 
 __all__ = ["add_commands"]
 
 _MAP = "fisherfield-train-map.png"
+_PATHS = "fisherfield-monitor.png"
 _WIDTHS = tuple(range(100, 1001, 100))
 _SAMPLES = 100
 
 
 def add_commands(command: AddCommand) -> None:
-    """Add train-map."""
+    """Add train-map and monitor."""
     train_map = command(
         "train-map",
         run_train_map,
@@ -35,7 +39,7 @@ def add_commands(command: AddCommand) -> None:
         metavar="M,M,...",
         help="widths of the hidden layers, and of Gaussian inputs (default: 100,200,...,1000)",
     )
-    training = add_training_options(train_map, momentum=0.9, steps=100)
+    training = add_training_options(train_map, momentum=0.9, steps=100, batch_size=None)
     training.add_argument(
         "--rates",
         type=list_of(float, "a number of rates such as 20, or rates such as 0.01,0.02"),
@@ -46,6 +50,29 @@ def add_commands(command: AddCommand) -> None:
     training.add_argument("--seed", type=int, default=0, help="of networks, inputs and batches (default: 0)")
     add_run_options(training)
     add_picture_options(train_map, _MAP)
+
+    monitor = command(
+        "monitor",
+        run_monitor,
+        "condition number and energy of the empirical Fisher information along training runs",
+        "--data digits --loss cross_entropy --rates 0.02,0.2 --steps 500",
+    )
+    add_ensemble(monitor)
+    monitor.add_argument("--width", type=int, default=100, metavar="M", help="of the hidden layers (default: 100)")
+    training = add_training_options(monitor, momentum=0.0, steps=200, batch_size=64)
+    training.add_argument(
+        "--rates",
+        type=list_of(float, "learning rates such as 0.02,0.2"),
+        default=(0.01,),
+        metavar="ETA,ETA,...",
+        help="learning rates, a run each (default: 0.01)",
+    )
+    training.add_argument(
+        "--every", type=int, default=1, metavar="N", help="look at every N-th mini-batch only (default: 1)"
+    )
+    training.add_argument("--seed", type=int, default=0, help="of the network, inputs and batches (default: 0)")
+    add_run_options(training)
+    add_picture_options(monitor, _PATHS)
 
 
 def add_ensemble(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +99,7 @@ def add_ensemble(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_training_options(parser: argparse.ArgumentParser, momentum: float, steps: int) -> Any:
+def add_training_options(parser: argparse.ArgumentParser, momentum: float, steps: int, batch_size: int | None) -> Any:
     """Add what training takes; return the group."""
     training = parser.add_argument_group("training")
     training.add_argument(
@@ -82,7 +109,13 @@ def add_training_options(parser: argparse.ArgumentParser, momentum: float, steps
         "--momentum", type=float, default=momentum, metavar="MU", help=f"0 <= MU < 1 (default: {momentum:g})"
     )
     training.add_argument("--steps", type=int, default=steps, metavar="K", help=f"(default: {steps})")
-    training.add_argument("--batch-size", type=int, metavar="B", help="samples of a step (default: all)")
+    training.add_argument(
+        "--batch-size",
+        type=int,
+        default=batch_size,
+        metavar="B",
+        help=f"samples of a step (default: {batch_size or 'all'})",
+    )
     return training
 
 
@@ -168,9 +201,13 @@ def ensemble_text(options: argparse.Namespace) -> str:
 
 
 def _training_text(found: TrainingMap) -> str:
-    batch = "all samples" if found.batch_size is None else f"{found.batch_size} samples"
     rates = f"{len(found.rates)} rates from {found.rates[0]:.3g} to {found.rates[-1]:.3g}"
-    return f"{found.steps} steps of {batch}, momentum {found.momentum:g}, {rates}"
+    return f"{_steps_text(found.steps, found.batch_size, found.momentum)}, {rates}"
+
+
+def _steps_text(steps: int, batch_size: int | None, momentum: float) -> str:
+    batch = "all samples" if batch_size is None else f"{batch_size} samples"
+    return f"{steps} steps of {batch}, momentum {momentum:g}"
 
 
 def _row(found: TrainingMap, i: int) -> tuple[str, ...]:
@@ -189,3 +226,83 @@ def _fraction_rows(found: TrainingMap) -> list[tuple[str, ...]]:
         (name, *(report.format_number(100 * share) + " %" for share in found.fractions(line)))
         for name, line in zip(("theory", "finite width", "measured"), _LINES, strict=True)
     ]
+
+
+def run_monitor(options: argparse.Namespace) -> Answer:
+    """Train the same network at each rate, watched."""
+    path = picture_path(options, _PATHS)
+    precision, width = as_dtype(options.dtype), positive_int(options.width, "width")
+    depth, outputs = positive_int(options.depth, "depth"), positive_int(options.outputs, "outputs")
+    inputs, targets, description = read_problem(options)
+    dimension = width if targets is None else inputs.shape[1]
+    architecture = MLP(
+        (dimension, *(width,) * (depth - 1), outputs),
+        options.activation,
+        weight_var=options.weight_var,
+        bias_var=options.bias_var,
+    )
+    net = architecture.sample(options.seed, precision)
+    if targets is None:
+        X = np.random.default_rng(options.seed).standard_normal((inputs, dimension)).astype(precision, copy=False)
+        targets = architecture.sample(options.seed + 1, precision)(X)
+    else:
+        X = inputs.astype(precision, copy=False)
+        targets = as_training_targets(targets, options.loss, outputs, precision)
+    runs: dict[float, tuple[Training, TrainingMonitor]] = {}
+    for rate in options.rates:
+        watched = TrainingMonitor(every=options.every)
+        run = train(
+            net,
+            X,
+            options.loss,
+            targets=targets,
+            learning_rate=rate,
+            steps=options.steps,
+            momentum=options.momentum,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            callback=watched,
+            progress=options.progress,
+        )
+        runs[rate] = run, watched
+    text = [
+        f"{ensemble_text(options)}, width {width}",
+        f"inputs    {description}",
+        f"training  {_steps_text(options.steps, options.batch_size, options.momentum)}, {options.loss} loss\n",
+        report.table(_PATH_HEADER, [_path_row(rate, *found) for rate, found in runs.items()]) + "\n",
+        "condition: sigma_max / sigma_min of the gradients of a mini-batch's samples, the root of that of their",
+        "empirical Fisher information F, mean over the run; energy: sum over the run of eta / sqrt(B) sqrt(tr F)",
+        "(Liao, Drummond, Reid, Carneiro 2020). lambda_max, tr F and rank: of F of the last mini-batch.",
+    ]
+    if path is not None:
+        title = f"{options.activation}, L = {depth}, M = {width}, C = {outputs}, {options.loss} loss\n{description}"
+        plot.save_monitor(path, {f"rate {rate:g}": watched for rate, (_, watched) in runs.items()}, title=title)
+        text.append(f"picture: {path}")
+    record = {
+        "runs": [
+            {"learning_rate": rate, "final_loss": run.final_loss, "diverged": run.diverged, **watched.as_dict()}
+            for rate, (run, watched) in runs.items()
+        ],
+        "inputs": description,
+        "dtype": precision.name,
+        "seed": options.seed,
+        "picture": None if path is None else str(path),
+    }
+    return "\n".join(text), record
+
+
+_PATH_HEADER = ("rate", "condition", "energy", "lambda_max", "tr F", "rank", "first loss", "final loss")
+
+
+def _path_row(rate: float, run: Training, watched: TrainingMonitor) -> tuple[str, ...]:
+    if not watched.records:
+        return (f"{rate:g}", *("-",) * 5, report.format_number(float(run.losses[0])), "diverged")
+    last = watched.records[-1]
+    numbers = (last.mean_condition, last.total_energy, last.fisher_maximum, last.fisher_trace)
+    return (
+        f"{rate:g}",
+        *map(report.format_number, numbers),
+        str(last.rank),
+        report.format_number(float(run.losses[0])),
+        "diverged" if run.diverged else report.format_number(run.final_loss),
+    )

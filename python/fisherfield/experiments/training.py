@@ -28,7 +28,7 @@ from ..learning import train
 from ..losses import LOSSES
 from .rates import critical_learning_rate
 
-__all__ = ["TrainingMap", "training_map"]
+__all__ = ["TrainingMap", "as_training_targets", "training_map"]
 
 Array = npt.NDArray[np.float64]
 
@@ -265,7 +265,7 @@ def _source(inputs: int | npt.ArrayLike, targets: Any, loss: str, C: int, dtype:
         raise ValueError(f"loss: expected 'squared' with Gaussian inputs, whose targets are numbers, got {loss!r}")
     T = positive_int(inputs, "inputs") if gaussian else 0
     X = None if gaussian else as_float_array(inputs, "inputs", ndim=2).astype(dtype, copy=False)
-    y = None if gaussian else _as_targets(targets, loss, C, dtype)
+    y = None if gaussian else as_training_targets(targets, loss, C, dtype)
 
     def draw(M: int, L: int, activation: Any, weight_var: float, bias_var: float) -> tuple[FloatArray, Any, MLP]:
         dimension = M if X is None else X.shape[1]
@@ -278,8 +278,8 @@ def _source(inputs: int | npt.ArrayLike, targets: Any, loss: str, C: int, dtype:
     return draw
 
 
-def _as_targets(targets: Any, loss: str, C: int, dtype: np.dtype[Any]) -> Any:
-    """Class indices, or for the squared loss the unit vectors of them."""
+def as_training_targets(targets: Any, loss: str, C: int, dtype: np.dtype[Any]) -> Any:
+    """Return class indices, for the squared loss the unit vectors of them; numbers in that precision."""
     array = np.asarray(targets)
     if loss == "squared" and array.ndim == 1:
         if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= C:
