@@ -474,15 +474,15 @@ def diagonal(rounds: int) -> list[dict[str, object]]:
     return rows
 
 
-_STEPS = 20
+_STEPS = 100  # of a run; its first few milliseconds go by until threads that slept have cores of their own
 
 
 def training(rounds: int) -> list[dict[str, object]]:
-    """A step of gradient descent, in runs of 20 and one by one, beside PyTorch's and NumPy's."""
+    """A step of gradient descent, in runs and one by one, and monitored, beside PyTorch's and NumPy's."""
     rows = []
     print(
-        f"\n{'a step of gradient descent':36s} {'ours':>9s} {'one by one':>10s} {'NumPy':>9s} {'PyTorch':>9s}"
-        f" {'x faster':>8s} {'GEMM':>9s} {'bound':>9s} {'x bound':>8s}"
+        f"\n{'a step of gradient descent':36s} {'ours':>9s} {'one by one':>10s} {'monitored':>9s} {'NumPy':>9s}"
+        f" {'PyTorch':>9s} {'x faster':>8s} {'GEMM':>9s} {'bound':>9s} {'x bound':>8s}"
     )
     for case in cases.TRAINING:
         net, (X, labels) = case.network(), case.samples()
@@ -499,9 +499,19 @@ def training(rounds: int) -> list[dict[str, object]]:
         for name in runs.keys() - {"numpy"}:
             error = max(abs(a / b - 1) for a, b in zip(runs[name](rates), reference, strict=True))
             assert error < (1e-12 if case.dtype == "float64" else 1e-5), f"{case.name}: {name} differs by {error:.1e}"
-        single = ours()
+        single, watched, monitor = ours(), ours(), ff.TrainingMonitor()
+
+        def monitored(
+            watched: learning.Descent = watched, monitor: ff.TrainingMonitor = monitor, rates: list[float] = rates
+        ) -> None:
+            for rate in rates:
+                watched.run([rate])
+                monitor.update(watched.factors, learning_rate=rate)
+
         contestants: Contestants = {name: lambda run=run, r=rates: run(r) for name, run in runs.items()}
         contestants["one by one"] = lambda run=single.run, r=rates: [run([rate]) for rate in r]
+        if case.batch <= 64:
+            contestants["monitored"] = monitored
         seconds = interleave({"gemm": gemm, **contestants}, 3 * rounds)
         seconds |= {name: seconds[name] / _STEPS for name in contestants}
         rate = gemm.flops / seconds["gemm"]
@@ -517,11 +527,12 @@ def training(rounds: int) -> list[dict[str, object]]:
             "goal_faster": case.over_torch,
         }
         rows.append(row)
+        watched_text = f"{seconds['monitored'] * 1e3:7.2f}ms" if "monitored" in seconds else f"{'-':>9s}"
         torch_text = (
             f"{seconds['torch'] * 1e3:7.2f}ms {row['faster_than_torch']:8.2f}" if "torch" in seconds else " " * 18
         )
         print(
-            f"{case.name:36s} {seconds['ours'] * 1e3:7.2f}ms {seconds['one by one'] * 1e3:8.2f}ms"
+            f"{case.name:36s} {seconds['ours'] * 1e3:7.2f}ms {seconds['one by one'] * 1e3:8.2f}ms {watched_text}"
             f" {seconds['numpy'] * 1e3:7.2f}ms {torch_text} {rate / 1e9:5.0f}GF/s {bound * 1e3:7.2f}ms"
             f" {row['over_bound']:8.2f}"
             + (f" (goal {case.goal})" if case.goal else "")

@@ -520,3 +520,68 @@ def test_patterns_of_four_samples_are_all_of_them():
             counts[key] = counts.get(key, 0) + 1
         found = {labels: weight * T**4 for weight, labels in _patterns(T) if weight}
         assert found == pytest.approx(counts)
+
+
+MONITOR = (
+    "monitor",
+    "--width",
+    "20",
+    "--depth",
+    "3",
+    "--outputs",
+    "3",
+    "--steps",
+    "12",
+    "-T",
+    "30",
+    "--batch-size",
+    "10",
+)
+
+
+@pytest.mark.usefixtures("in_an_empty_folder")
+@pytest.mark.parametrize("digits", [False, True])
+def test_monitor_command_is_a_monitored_run(capsys, tmp_path, digits):
+    source = ("--data", "digits", "--loss", "cross_entropy", "--outputs", "10") if digits else ()
+    code, out, err = run(capsys, *MONITOR, *source, "--rates", "0.01,0.05", "--every", "4", "--seed", "2")
+    assert (code, err) == (0, "")
+    assert (tmp_path / "fisherfield-monitor.png").stat().st_size > 5000
+    outputs, dimension = (10, 64) if digits else (3, 20)
+    arch = ff.MLP((dimension, 20, 20, outputs), "tanh", weight_var=3.0, bias_var=0.64)
+    if digits:
+        rows = data.draw(np.arange(1797), 30, 2)
+        inputs, targets = data.standardize(data.digits()[0])[rows], data.labels("digits")[rows]
+    else:
+        inputs = np.random.default_rng(2).standard_normal((30, 20))
+        targets = arch.sample(3)(inputs)
+    loss = "cross_entropy" if digits else "squared"
+    record = json.loads(
+        run(capsys, *MONITOR, *source, "--rates", "0.01,0.05", "--every", "4", "--seed", "2", "--json")[1]
+    )
+    rows = [line.split() for line in out.splitlines() if line.startswith(("0.01 ", "0.05 "))]
+    for rate, row, found in zip((0.01, 0.05), rows, record["runs"], strict=True):
+        monitor = ff.TrainingMonitor(every=4)
+        trained = ff.train(
+            arch.sample(2), inputs, loss, targets=targets, learning_rate=rate, steps=12, batch_size=10, seed=2,
+            callback=monitor,
+        )  # fmt: skip
+        assert found["records"] == monitor.as_dict()["records"]
+        assert found["final_loss"] == trained.final_loss
+        assert row[1:3] == [f"{monitor.records[-1].mean_condition:.4g}", f"{monitor.records[-1].total_energy:.4g}"]
+        assert row[-1] == f"{trained.final_loss:.4g}"
+
+
+@pytest.mark.usefixtures("in_an_empty_folder")
+def test_monitor_command_tells_of_divergence_and_refuses_nonsense(capsys):
+    out = run(capsys, *MONITOR, "--rates", "1e200", "--no-picture")[1]
+    assert [line.split()[-1] for line in out.splitlines() if line.startswith("1e+200")] == ["diverged"]
+    for options, message in [
+        (("--every", "0"), "--every: expected an integer >= 1, got 0"),
+        (("--batch-size", "31"), "--batch-size: expected at most 30, the number of samples, got 31"),
+        (("--width", "0"), "--width: expected an integer >= 1, got 0"),
+        (("--rates", "-1"), "--rates: expected a number > 0, got -1"),
+        (("--data", "digits", "--outputs", "3"), "targets: expected classes from 0 to 2"),
+    ]:
+        code, _, err = run(capsys, *MONITOR, *options)
+        assert code == 2
+        assert message in err

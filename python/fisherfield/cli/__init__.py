@@ -51,6 +51,7 @@ _ARGUMENTS = {
     "num_samples": "samples",
     "seed": "seeds",
     "relative_error": "error",
+    "learning_rate": "rates",
 }
 
 
