@@ -328,7 +328,7 @@ NET, INPUTS, TARGETS = sample(ff.MLP((3, 5, 2), "tanh"), 6, "squared")
     ("options", "error", "message"),
     [
         ({"learning_rate": 0.0}, ValueError, "learning_rate: expected a number > 0, got 0.0"),
-        ({"learning_rate": [0.1, 0.2]}, ValueError, "expected one number or one for each of 100 steps, got 2"),
+        ({"learning_rate": [0.1, 0.2]}, ValueError, "expected one number, or one for each of 100 steps, got 2"),
         (
             {"learning_rate": [0.1, -0.2], "steps": 2},
             ValueError,
@@ -357,6 +357,20 @@ def test_bad_input(options, error, message):
     net, X = arguments.pop("net"), arguments.pop("X")
     with pytest.raises(error, match=message):
         ff.train(net, X, **arguments)
+
+
+def test_bad_input_of_runs():
+    descent = Descent(NET, INPUTS, targets=TARGETS)
+    for rates, error, message in [
+        (0.1, TypeError, "learning_rates: expected a sequence of numbers > 0, one for each step, got 0.1"),
+        ([], ValueError, "learning_rates: expected one number, or one for each of 1 steps, got 0"),
+        ([0.1, 0.0], ValueError, r"learning_rates\[1\]: expected a number > 0, got 0.0"),
+    ]:
+        with pytest.raises(error, match=message):
+            descent.run(rates)
+    for limit in (0.0, np.nan):
+        with pytest.raises(ValueError, match="limit: expected a number > 0"):
+            descent.run([0.1], limit=limit)
 
 
 def test_custom_activations_are_refused():

@@ -272,13 +272,17 @@ class Descent:
         self._theta = net.parameters()
         self._velocity = np.zeros_like(self._theta)
         self._activity, self._workspace = self._allocate()
+        self._layers = self._described()
 
     def run(self, learning_rates: Sequence[float], *, limit: float = math.inf) -> npt.NDArray[np.float64]:
         """Take one step for each learning rate; return the loss of the batch before each.
 
-        A loss above ``limit``, or not a number, is the last one returned, and its step is not taken.
+        A loss above ``limit`` > 0, or not a number, is the last one returned, and its step is not taken.
         """
-        rates = np.asarray(_as_rates(learning_rates, len(learning_rates)))
+        listed = as_sequence(learning_rates, "learning_rates", "a sequence of numbers > 0, one for each step")
+        rates = np.asarray(_as_rates(listed, len(listed), "learning_rates"))
+        if not limit > 0:
+            raise ValueError(f"limit: expected a number > 0, got {limit}")
         rows = None if self._batches is None else np.stack([next(self._batches) for _ in rates])
         losses = np.empty(len(rates))
         finite = min(limit, float(np.finfo(np.float64).max))
@@ -336,9 +340,8 @@ class Descent:
     def _threads(self) -> int:
         return _executor.workers(self._executor) if self._flops > 4e6 else 1
 
-    @property
-    def _layers(self) -> list[Any]:
-        """What the kernel knows of each layer."""
+    def _described(self) -> list[Any]:
+        """What the kernel knows of each layer: views of the parameters and what they moved by, and its arrays."""
         weights, moves = self._parts(self._theta), self._parts(self._velocity)
         natives = [phi.native for phi in self._net.activations] + [None]
         return [
@@ -389,11 +392,11 @@ class _Activity(NamedTuple):
     delta: FloatArray
 
 
-def _as_rates(learning_rate: Any, count: int) -> list[float]:
+def _as_rates(value: Any, count: int, name: str = "learning_rate") -> list[float]:
     """``count`` rates > 0."""
-    if np.ndim(learning_rate) == 0:
-        return [non_negative(learning_rate, "learning_rate", strict=True)] * count
-    rates = as_sequence(learning_rate, "learning_rate", "a number > 0 or a sequence of them")
+    if np.ndim(value) == 0:
+        return [non_negative(value, name, strict=True)] * count
+    rates = as_sequence(value, name, "a number > 0 or a sequence of them")
     if len(rates) != count or count == 0:
-        raise ValueError(f"learning_rate: expected one number or one for each of {count} steps, got {len(rates)}")
-    return [non_negative(rate, f"learning_rate[{k}]", strict=True) for k, rate in enumerate(rates)]
+        raise ValueError(f"{name}: expected one number, or one for each of {max(count, 1)} steps, got {len(rates)}")
+    return [non_negative(rate, f"{name}[{k}]", strict=True) for k, rate in enumerate(rates)]
