@@ -215,7 +215,7 @@ def test_without_a_gradient_the_rate_is_infinite():
     ("model", "arguments", "error", "message"),
     [
         (3, (10,), TypeError, "model: expected an MLP or a Network, got int"),
-        (ARCH, (0,), ValueError, "inputs: expected an integer >= 1, got 0"),
+        (ARCH, (0,), ValueError, "data: expected an integer >= 1, got 0"),
         (ARCH, (X[:, :3],), ValueError, r"data: expected shape \(any, 40\), got \(30, 3\)"),
         (ARCH, (10, 1.0), ValueError, "momentum: expected 0 <= momentum < 1, got 1"),
         (ARCH, (10, 0.0, "normal"), ValueError, "likelihood: expected one of"),
@@ -232,6 +232,15 @@ def test_bad_input_of_rates(model, arguments, error, message):
 def test_bad_batch_size():
     with pytest.raises(ValueError, match="batch_size: expected an integer >= 1, got 0"):
         ff.critical_learning_rate(ARCH, 10, batch_size=0)
+    with pytest.raises(ValueError, match="batch_size: expected at most 10, the number of samples, got 11"):
+        ff.critical_learning_rate(ARCH, 10, batch_size=11)
+
+
+def test_losses_name_their_likelihoods():
+    net = ARCH.sample(0)
+    for loss, law in (("squared", "gaussian"), ("cross_entropy", "categorical")):
+        assert ff.critical_learning_rate(net, X, 0.0, loss) == ff.critical_learning_rate(net, X, 0.0, law)
+        assert ff.likelihoods.get(loss) == ff.likelihoods.get(law)
 
 
 # --- Fisher-Rao norm ------------------------------------------------------------------------------------

@@ -24,6 +24,11 @@ from cases import cases, make_case
 LAWS = ["gaussian", "heteroscedastic", "categorical", "bernoulli", "poisson"]
 
 
+def plain(*arguments, **options):
+    """Natural gradient descent as the equation has it: unit steps, fixed damping."""
+    return NaturalGradient(*arguments, **{"learning_rate": 1.0, "adapt_damping": False, **options})
+
+
 def tri_diagonal(L):
     return np.eye(L) + np.eye(L, k=1) + np.eye(L, k=-1)
 
@@ -218,7 +223,7 @@ def test_singular_tri_diagonal(depth):
     with pytest.raises(ValueError, match=rf"approximation: 'tri_diagonal' is singular for L = 2, 5, 8.*L = {depth}"):
         approximate_fisher(net, X, "tri_diagonal")
     with pytest.raises(ValueError, match="metric: 'tri_diagonal' is singular"):
-        NaturalGradient(net, X, targets=net(X), metric="tri_diagonal")
+        plain(net, X, targets=net(X), metric="tri_diagonal")
     found = approximate_fisher(net, X, tri_diagonal(depth))  # (1, ..., 1) is an image all the same
     assert found.gamma == pytest.approx((depth + 1) / 3, rel=1e-12)
     assert found.isotropy(1e-8).gamma == pytest.approx((depth + 1) / 3, rel=1e-6)
@@ -262,7 +267,7 @@ def teacher_problem(width, samples=12, seed=0):
 def law_deviation(net, X, y, metric, eta=0.3, steps=8):
     """Largest distance of the residuals from (1 - eta)^t times the first ones, relative to these, in per cent or so."""
     gamma = approximate_fisher(net, X, metric).isotropy(1e-12).gamma
-    opt = NaturalGradient(net, X, targets=y, metric=metric, damping=1e-12, learning_rate=eta / gamma)
+    opt = plain(net, X, targets=y, metric=metric, damping=1e-12, learning_rate=eta / gamma)
     first, found = net(X) - y, 0.0
     for t in range(1, steps + 1):
         opt.step()
@@ -288,7 +293,7 @@ def near_solution(metric="exact", **options):
     """Targets so close that the network is linear on the way to them."""
     net, X, _ = teacher_problem(60, samples=8)
     y = net(X) + 1e-5 * np.random.default_rng(0).standard_normal((8, 1))
-    opt = NaturalGradient(net, X, targets=y, metric=metric, damping=0.0, **options)
+    opt = plain(net, X, targets=y, metric=metric, damping=0.0, **options)
     return opt, lambda: opt.network(X) - y
 
 
@@ -320,7 +325,7 @@ def test_a_step_is_a_damped_solve(law, metric):
         chosen = np.diag([1.0, 2.0, 3.0]) + 0.5 if metric == "Sigma" else metric
         gradient = ff.loss_gradient(case.net, case.X, likelihood, targets=y)
         matrix = dense_of(ff.Fisher(case.net, case.X, likelihood=likelihood), chosen, 0.3)
-        opt = NaturalGradient(case.net, case.X, likelihood, targets=y, metric=chosen, damping=0.3, learning_rate=0.05)
+        opt = plain(case.net, case.X, likelihood, targets=y, metric=chosen, damping=0.3, learning_rate=0.05)
         done = opt.step()
         moved = opt.network.parameters() - case.net.parameters()
         assert_close(moved, -0.05 * np.linalg.solve(matrix, gradient), tolerance=1e-7 if metric == "exact" else 1e-9)
@@ -334,14 +339,14 @@ def test_a_step_is_a_damped_solve(law, metric):
 def test_squared_loss_has_no_constant():
     case = make_case((3, 5, 2), ("tanh",), 6)
     y = np.ones((6, 2))
-    found = NaturalGradient(case.net, case.X, targets=y).loss()
+    found = plain(case.net, case.X, targets=y).loss()
     assert found == pytest.approx(np.square(case.net(case.X) - y).sum() / 12, rel=1e-14)
 
 
 def test_heavy_ball():
     case = make_case((3, 5, 2), ("tanh",), 6)
     y = np.zeros((6, 2))
-    opt = NaturalGradient(case.net, case.X, targets=y, damping=1.0, learning_rate=0.2, momentum=0.6)
+    opt = plain(case.net, case.X, targets=y, damping=1.0, learning_rate=0.2, momentum=0.6)
     theta, velocity = case.net.parameters(), 0.0
     for _ in range(4):
         net = case.net.with_parameters(theta)
@@ -365,7 +370,7 @@ def digits(samples=40):
 
 def optimiser(**options):
     net, X, loss, y = digits()
-    return NaturalGradient(net, X, loss, targets=y, **options)
+    return plain(net, X, loss, targets=y, **options)
 
 
 @pytest.mark.parametrize("metric", ["exact", "block_diagonal", "kfac"])
@@ -403,7 +408,7 @@ def test_a_searched_step_never_raises_the_loss(case, data, damping):
     metric = data.draw(st.sampled_from(["exact", "block_diagonal", "kfac"]))
     loss = likelihood_of(law, case.net.num_outputs)
     gradient = ff.loss_gradient(case.net, case.X, loss, targets=y)
-    opt = NaturalGradient(case.net, case.X, loss, targets=y, metric=metric, damping=damping, line_search=True)
+    opt = plain(case.net, case.X, loss, targets=y, metric=metric, damping=damping, line_search=True)
     done = opt.step()
     if np.linalg.norm(gradient) > 1e-6:
         assert done.loss_after < done.loss_before
@@ -417,7 +422,7 @@ def test_ratio():
     net, X, _ = teacher_problem(40, samples=8)
     y = net(X) + 1e-4
     for metric in ("exact", "block_diagonal", "kfac"):
-        opt = NaturalGradient(net, X, targets=y, metric=metric, damping=1e-4, learning_rate=None)
+        opt = plain(net, X, targets=y, metric=metric, damping=1e-4, learning_rate=None)
         done = opt.step()
         assert done.ratio == pytest.approx(1, rel=1e-2)
         gradient, fim = ff.loss_gradient(net, X, targets=y), ff.Fisher(net, X)
@@ -432,7 +437,7 @@ def test_ratio():
 
 def test_divergence_is_told():
     case = make_case((3, 20, 1), ("relu",), 6)
-    opt = NaturalGradient(case.net, case.X, targets=np.ones((6, 1)), learning_rate=50.0)
+    opt = plain(case.net, case.X, targets=np.ones((6, 1)), learning_rate=50.0)
     run = opt.run(100)
     assert run.diverged
     assert run.status == "diverged"
@@ -448,7 +453,7 @@ def test_divergence_is_told():
 @pytest.mark.parametrize("loss", ["squared", "poisson"])
 def test_overflow_is_divergence(rate, loss):
     case = make_case((3, 20, 1), ("relu",), 6)
-    run = NaturalGradient(case.net, case.X, loss, targets=np.ones((6, 1)), learning_rate=rate).run(3)
+    run = plain(case.net, case.X, loss, targets=np.ones((6, 1)), learning_rate=rate).run(3)
     assert run.diverged
     assert run.losses[-1] == np.inf
 
@@ -456,7 +461,7 @@ def test_overflow_is_divergence(rate, loss):
 def test_what_does_not_move_has_stalled():
     net, X, _ = teacher_problem(20, samples=5)
     for options in ({"line_search": True}, {"adapt_damping": True}):
-        opt = NaturalGradient(net, X, targets=net(X), **options)
+        opt = plain(net, X, targets=net(X), **options)
         run = opt.run(5)
         assert run.status == "stalled"
         assert len(run.steps) == 1
@@ -471,8 +476,8 @@ def test_adapted_damping_recovers_from_a_singular_matrix():
     net, X, y = teacher_problem(20, samples=5)
     X, y = np.concatenate([X, X]), np.concatenate([y, y])
     with pytest.raises(ValueError, match="damping: expected enough to make a matrix of size 10 positive definite"):
-        NaturalGradient(net, X, targets=y, damping=1e-300).step()
-    run = NaturalGradient(net, X, targets=y, damping=1e-18, adapt_damping=True).run(3)
+        plain(net, X, targets=y, damping=1e-300).step()
+    run = plain(net, X, targets=y, damping=1e-18, adapt_damping=True).run(3)
     assert run.steps[0].damping > 1e-18
     assert run.losses[-1] < run.losses[0]
 
@@ -501,21 +506,19 @@ def test_run():
 
 def test_mini_batches():
     net, X, loss, y = digits()
-    runs = [
-        NaturalGradient(net, X, loss, targets=y, damping=0.1, batch_size=15, seed=seed).run(6) for seed in (0, 0, 1)
-    ]
+    runs = [plain(net, X, loss, targets=y, damping=0.1, batch_size=15, seed=seed).run(6) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(runs[0].losses, runs[1].losses)
     assert (runs[0].losses != runs[2].losses).any()
-    opt = NaturalGradient(net, X, loss, targets=y, damping=0.1, batch_size=15, seed=0)
-    assert opt.loss() > NaturalGradient(runs[0].network, X, loss, targets=y).loss()
-    whole, batch = (NaturalGradient(net, X, loss, targets=y, damping=0.1, batch_size=n).run(3) for n in (None, 40))
+    opt = plain(net, X, loss, targets=y, damping=0.1, batch_size=15, seed=0)
+    assert opt.loss() > plain(runs[0].network, X, loss, targets=y).loss()
+    whole, batch = (plain(net, X, loss, targets=y, damping=0.1, batch_size=n).run(3) for n in (None, 40))
     np.testing.assert_array_equal(whole.losses, batch.losses)
 
 
 def test_batches_use_every_sample_once():
     """With one layer and one sample a step, each step moves along its own input."""
     net, X = ff.Network([np.zeros((1, 6))]), np.eye(6)
-    opt = NaturalGradient(net, X, targets=np.ones((6, 1)), damping=0.0, batch_size=1, seed=0)
+    opt = plain(net, X, targets=np.ones((6, 1)), damping=0.0, batch_size=1, seed=0)
     for t in range(6):
         opt.step()
         assert np.isclose(opt.network.weights[0], 1).sum() == t + 1
@@ -529,7 +532,7 @@ def test_no_bit_depends_on_threads(metric, loss):
     found = []
     for count in (1, 2, 4):
         with ThreadPoolExecutor(count) as pool:
-            opt = NaturalGradient(
+            opt = plain(
                 case.net, case.X, loss, targets=y, metric=metric, damping=0.1, learning_rate=None, executor=pool
             )
             opt.run(2)
@@ -549,7 +552,7 @@ def test_float32(metric, loss):
     moves = []
     for c in (case, twin):
         targets = y.astype(c.net.dtype) if loss == "squared" else y
-        opt = NaturalGradient(c.net, c.X, loss, targets=targets, metric=metric, damping=0.1, learning_rate=None)
+        opt = plain(c.net, c.X, loss, targets=targets, metric=metric, damping=0.1, learning_rate=None)
         opt.step()
         moves.append(opt.network.parameters() - c.net.parameters())
         assert opt.network.dtype == c.net.dtype
@@ -564,7 +567,7 @@ def test_float32(metric, loss):
 def test_no_jacobian_is_formed(metric):
     """It would take 1.2 GB, and a block of the metric 8 TB."""
     case = make_case((50, 1000, 300, 10), ("tanh", "tanh"), 40)
-    opt = NaturalGradient(case.net, case.X, targets=np.ones((40, 10)), metric=metric)
+    opt = plain(case.net, case.X, targets=np.ones((40, 10)), metric=metric)
     tracemalloc.start()
     try:
         opt.step()
@@ -679,17 +682,17 @@ def test_bad_optimisers():
         ({"learning_rate": "auto"}, TypeError, "learning_rate: expected a number, got 'auto'"),
         ({"momentum": 1}, ValueError, "momentum: expected 0 <= momentum < 1, got 1"),
         ({"line_search": 1}, TypeError, "line_search: expected True or False, got 1"),
-        ({"adapt_damping": None}, TypeError, "adapt_damping: expected True or False, got None"),
+        ({"adapt_damping": 1}, TypeError, "adapt_damping: expected True or False, got 1"),
         ({"batch_size": 11}, ValueError, "batch_size: expected at most 10, the number of samples, got 11"),
         ({"batch_size": 0}, ValueError, "batch_size: expected an integer >= 1, got 0"),
         ({"seed": -1}, ValueError, "seed: expected an integer >= 0, got -1"),
         ({"executor": 3}, TypeError, "executor: expected"),
     ):
         with pytest.raises(error, match=re.escape(message)):
-            NaturalGradient(**{**good, **change})
+            plain(**{**good, **change})
     with pytest.raises(ValueError, match="damping: expected a number > 0 with adapt_damping, got 0"):
-        NaturalGradient(net, X, targets=net(X), damping=0, adapt_damping=True)
-    opt = NaturalGradient(**good)
+        plain(net, X, targets=net(X), damping=0, adapt_damping=True)
+    opt = plain(**good)
     for change, error, message in (
         ({"steps": 0}, ValueError, "steps: expected an integer >= 1, got 0"),
         ({"until": "low"}, TypeError, "until: expected a number, got 'low'"),
@@ -697,3 +700,17 @@ def test_bad_optimisers():
     ):
         with pytest.raises(error, match=re.escape(message)):
             opt.run(**change)
+
+
+@pytest.mark.parametrize("metric", ["exact", "block_diagonal", "kfac"])
+@pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
+def test_without_options_the_loss_falls_at_every_step(metric, loss):
+    arch = ff.MLP((12, 30, 30, 4), "tanh", weight_var=2.0, bias_var=0.1)
+    X = np.random.default_rng(0).standard_normal((40, 12))
+    y = arch.sample(seed=1)(X) if loss == "squared" else np.random.default_rng(1).integers(0, 4, 40)
+    opt = NaturalGradient(arch.sample(seed=0), X, loss, targets=y, metric=metric)
+    assert repr(opt).startswith("NaturalGradient(0 steps, loss ")
+    run = opt.run(steps=12)
+    assert not run.diverged
+    assert (np.diff(run.losses) < 0).all()
+    assert run.losses[-1] < 1e-2 * run.losses[0]

@@ -20,13 +20,11 @@ from ._validate import FloatArray, choice, require_finite
 from .curvature import SecondDerivatives
 from .factors import BATCH_BYTES, unit_seeds
 from .fisher import Fisher
-from .likelihoods import Gaussian, Likelihood, available, checked, get, scores
+from .likelihoods import LOSSES, Gaussian, Likelihood, available, checked, get, scores
 from .network import Network
 from .unitwise import ordered_sum, unit_sums
 
-__all__ = ["LOSSES", "LossCurvature", "hessian_diagonal", "loss_gradient", "loss_value", "mean_loss", "observed"]
-
-LOSSES = {"squared": "gaussian", "cross_entropy": "categorical"}
+__all__ = ["LossCurvature", "hessian_diagonal", "loss_gradient", "loss_value", "mean_loss", "observed"]
 
 
 def loss_value(
@@ -249,7 +247,7 @@ class LossCurvature:
 def observed(net: Network, X: Any, loss: str | Likelihood, targets: Any, executor: Executor | None) -> Fisher:
     """Return the empirical Fisher information matrix of a loss: it checks the arguments, and holds them checked."""
     if isinstance(loss, str):
-        loss = LOSSES.get(choice(loss, "loss", (*LOSSES, *available())), loss)
+        choice(loss, "loss", (*LOSSES, *available()))
     try:
         likelihood = get(loss)
     except TypeError as error:

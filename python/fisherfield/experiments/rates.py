@@ -105,7 +105,7 @@ def critical_learning_rate(
     momentum : float, default 0.0
         :math:`0 \le \mu < 1`.
     likelihood : str or Likelihood
-        Whose Fisher information matrix. Where it depends on the outputs, those of the network, or without one draws
+        Whose Fisher information matrix, or the name of its loss. Where it depends on the outputs, those of the network, or without one draws
         of the limiting Gaussian process.
     batch_size : int, optional
         Also tell the rate of mini-batches of this size.
@@ -143,11 +143,14 @@ def critical_learning_rate(
         raise TypeError(f"model: expected an MLP or a Network, got {type(model).__name__}")
     arch = model if isinstance(model, MLP) else model.architecture
     X = None if isinstance(data, InputStatistics) or np.ndim(data) == 0 else _as_inputs(data, model)
+    count = data.T if isinstance(data, InputStatistics) else positive_int(data, "data") if X is None else len(X)
+    if batch is not None and batch > count:
+        raise ValueError(f"batch_size: expected at most {count}, the number of samples, got {batch}")
     measured = uncertainty = outputs = None
     if isinstance(model, Network):
         if isinstance(data, InputStatistics):
             raise TypeError("data: expected inputs (T, M_0) or their number with a Network, got InputStatistics")
-        inputs = _drawn(model, positive_int(data, "data"), seed) if X is None else X
+        inputs = _drawn(model, count, seed) if X is None else X
         fim = Fisher(model, inputs, likelihood=law, executor=executor)
         top = fim.top_eigenpairs(1, tol, seed=seed, progress=progress)
         measured = statistics.critical_learning_rate(float(top.values[0]), mu)

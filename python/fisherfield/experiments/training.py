@@ -25,7 +25,7 @@ from .._validate import (
 )
 from ..architecture import MLP
 from ..learning import train
-from ..losses import LOSSES
+from ..likelihoods import LOSSES
 from .rates import critical_learning_rate
 
 __all__ = ["TrainingMap", "as_training_targets", "training_map"]

@@ -134,8 +134,9 @@ class NaturalGradient:
         :func:`~fisherfield.learning.approximations.approximate_fisher`.
     damping : float, default 1e-3
         :math:`\lambda`, in units of the eigenvalues of G; 0 only with the squared loss, and a network wide enough.
-    learning_rate : float or None, default 1.0
-        :math:`\eta`. None takes the minimum of the quadratic model along the natural gradient x, with the exact Fisher
+    learning_rate : float, optional
+        :math:`\eta`, fixed: then steps are plain ones unless a line search or the adapted damping is asked for. By
+        default each step takes the minimum of the quadratic model along the natural gradient x, with the exact Fisher
         information matrix, :math:`\eta = g \cdot x / x^\top (F + \lambda I) x`: one for the exact metric, close to
         :math:`1 / \gamma` for its approximations.
     momentum : float, default 0.0
@@ -143,10 +144,11 @@ class NaturalGradient:
     line_search : bool, default False
         Halve a step until the loss falls by 1e-4 of what the slope promises (Armijo). Where momentum points uphill it
         is dropped.
-    adapt_damping : bool, default False
-        Levenberg and Marquardt's rule: a step that does not lower the loss is not taken, and tried again with four
-        times the damping and without momentum. Where the decrease is below a quarter of that of the quadratic model
-        the next damping is four times this one, where it is above three quarters half of it.
+    adapt_damping : bool, optional
+        Levenberg and Marquardt's rule, by default where no ``learning_rate`` is fixed: a step that does not lower the
+        loss is not taken, and tried again with four times the damping and without momentum. Where the decrease is below
+        a quarter of that of the quadratic model the next damping is four times this one, where it is above three
+        quarters half of it.
     batch_size : int, optional
         Samples of a step (default: all of them), from random orders of all samples.
     seed : int, numpy.random.Generator or None
@@ -187,10 +189,10 @@ class NaturalGradient:
         targets: Any,
         metric: str | npt.ArrayLike = "exact",
         damping: float = 1e-3,
-        learning_rate: float | None = 1.0,
+        learning_rate: float | None = None,
         momentum: float = 0.0,
         line_search: bool = False,
-        adapt_damping: bool = False,
+        adapt_damping: bool | None = None,
         batch_size: int | None = None,
         seed: int | np.random.Generator | None = 0,
         executor: Executor | None = None,
@@ -201,11 +203,12 @@ class NaturalGradient:
         self._executor, self._coupling = executor, as_coupling(metric, net.depth, "metric")
         self._exact = isinstance(metric, str) and metric == "exact"
         self.damping = non_negative(damping, "damping")
-        self._adapt, self._search = boolean(adapt_damping, "adapt_damping"), boolean(line_search, "line_search")
+        self._rate = None if learning_rate is None else non_negative(learning_rate, "learning_rate", strict=True)
+        self._adapt = self._rate is None if adapt_damping is None else boolean(adapt_damping, "adapt_damping")
+        self._search = boolean(line_search, "line_search")
         if self.damping == 0 and (self._adapt or not isinstance(self._likelihood, Gaussian)):
             cause = "with adapt_damping" if self._adapt else f"with the loss of likelihood {self._likelihood.name}"
             raise ValueError(f"damping: expected a number > 0 {cause}, got 0")
-        self._rate = None if learning_rate is None else non_negative(learning_rate, "learning_rate", strict=True)
         self._momentum = as_momentum(momentum)
         samples = len(self._X)
         self._batch_size = as_batch_size(batch_size, samples)
@@ -230,7 +233,9 @@ class NaturalGradient:
             Where the damping leaves a matrix singular beside rounding.
         """
         if self.diverged:
-            raise RuntimeError("step(): the loss grew out of bounds; start anew with a smaller learning_rate")
+            raise RuntimeError(
+                "the loss grew out of bounds in an earlier step; start anew with a smaller learning_rate, or none"
+            )
         model, velocity, damping, evaluations = self._model(), self._momentum * self._velocity, self.damping, 0
         for _ in range(_ATTEMPTS if self._adapt else 1):
             trial = self._trial(model, velocity, damping)
@@ -285,6 +290,10 @@ class NaturalGradient:
             close()
         losses = np.array([taken[0].loss_before, *(done.loss_after for done in taken)])
         return NaturalGradientRun(self.network, losses, tuple(taken), status)
+
+    def __repr__(self) -> str:
+        state = "diverged" if self.diverged else f"loss {self.loss():.4g}"
+        return f"NaturalGradient({self._taken} steps, {state}, damping {self.damping:.3g})"
 
     def _trial(self, model: _Model, velocity: FloatArray, damping: float) -> _Trial:
         """A step with this damping, shortened by the line search if there is one."""

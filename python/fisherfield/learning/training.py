@@ -30,10 +30,11 @@ from .._validate import (
     non_negative,
     positive_int,
 )
+from ..architecture import MLP
 from ..factors import FactoredJacobian, LayerFactors
-from ..likelihoods import Gaussian
+from ..likelihoods import LOSSES, Gaussian
 from ..likelihoods import get as get_likelihood
-from ..losses import LOSSES, mean_loss
+from ..losses import mean_loss
 from ..network import Network
 from .batches import as_batch_size, batches
 
@@ -84,7 +85,8 @@ class Training:
     final_loss : float
         Over all samples, at the end; infinite if it is not a number.
     diverged : bool
-        Whether the run was stopped, its loss above ``divergence`` times the first one or not a number.
+        Whether the run was stopped, its loss beyond ``divergence`` or not a number. Training may also fail by far
+        less: compare ``final_loss``.
     """
 
     network: Network | None
@@ -123,7 +125,8 @@ def train(
     X : array, shape (T, M_0)
         Inputs, one a row, in the precision of the network.
     loss : {"squared", "cross_entropy"}
-        :math:`|y - f|^2 / 2`, or that of the softmax; averaged over samples, summed over outputs. The Hessian of the
+        :math:`|y - f|^2 / 2`, or that of the softmax (also named ``"gaussian"`` and ``"categorical"``, after their
+        likelihoods); averaged over samples, summed over outputs. The Hessian of the
         first is F and what curvature adds, so that :math:`2 (1 + \mu) / \lambda_{\max}(F)` bounds the rate.
     targets : array
         (T, C) numbers, or (T,) class indices.
@@ -139,7 +142,8 @@ def train(
     seed : int, numpy.random.Generator or None
         Of the orders.
     divergence : float, default 1e6
-        Training stops when the loss of a batch is not a number, or above this multiple (> 1) of the first one.
+        Training stops when the loss of a batch is not a number, or above this multiple (> 1) of the first one, or of
+        that of outputs that are all zero where this is larger.
     callback : callable, optional
         Called after each step with a :class:`Step`, for instance a training monitor. Runs without one take many steps
         in one call of the kernel.
@@ -193,7 +197,7 @@ def train(
                 raise ValueError(
                     f"loss: expected a finite one to begin with, got {first}; scale weights or inputs down"
                 )
-            limit = factor * first if first > 0 else math.inf
+            limit = factor * max(first, descent.loss_at_zero)
             if callback and not descent.stopped:
                 callback(Step(done, float(losses[-1][-1]), rates[done], descent.batch_size, descent))
             done = following
@@ -246,7 +250,8 @@ class Descent:
         executor: Executor | None = None,
     ) -> None:
         if not isinstance(net, Network):
-            raise TypeError(f"net: expected a Network, got {type(net).__name__}")
+            hint = "; draw one, with .sample(seed=0)" if isinstance(net, MLP) else ""
+            raise TypeError(f"net: expected a Network, got {type(net).__name__}{hint}")
         custom = [phi.name for phi in net.activations if phi.native is None]
         if custom:
             raise ValueError(
@@ -255,7 +260,7 @@ class Descent:
             )
         self._net = net
         self._X = net.check_inputs(X)
-        self._likelihood = get_likelihood(LOSSES[choice(loss, "loss", tuple(LOSSES))])
+        self._likelihood = get_likelihood(choice(loss, "loss", (*LOSSES, *LOSSES.values())))
         self._likelihood.check_outputs(net.num_outputs)
         if targets is None:
             raise ValueError("targets: expected the observed targets, got None")
@@ -330,6 +335,13 @@ class Descent:
         if net is None:
             return math.inf
         return mean_loss(net, self._X, self._targets, self._likelihood, self._executor)
+
+    @property
+    def loss_at_zero(self) -> float:
+        """The loss of outputs that are all zero: a scale."""
+        if self._likelihood != Gaussian():
+            return math.log(self._net.num_outputs)
+        return float(np.square(self._targets, dtype=np.float64).sum()) / (2 * len(self._X))
 
     @property
     def _flops(self) -> float:

@@ -50,6 +50,7 @@ from .gaussian import Gaussian, HeteroscedasticGaussian
 
 __all__ = [
     "KINDS",
+    "LOSSES",
     "Bernoulli",
     "Categorical",
     "Gaussian",
@@ -125,8 +126,13 @@ def available() -> tuple[str, ...]:
     return tuple(_BY_NAME)
 
 
+LOSSES = {"squared": "gaussian", "cross_entropy": "categorical"}  # whose negative log-likelihoods they are
+
+
 def get(likelihood: str | Likelihood) -> Likelihood:
     """Return the likelihood of that name, or ``likelihood`` itself if it is one.
+
+    ``"squared"`` and ``"cross_entropy"``, the losses of the Gaussian and the categorical one, name these too.
 
     Raises
     ------
@@ -144,7 +150,7 @@ def get(likelihood: str | Likelihood) -> Likelihood:
     if isinstance(likelihood, Likelihood):
         return likelihood
     if isinstance(likelihood, str):
-        return _BY_NAME[choice(likelihood, "likelihood", tuple(_BY_NAME))]
+        return _BY_NAME[choice(LOSSES.get(likelihood, likelihood), "likelihood", tuple(_BY_NAME))]
     is_class = isinstance(likelihood, type) and issubclass(likelihood, Likelihood)
     hint = f"the class {likelihood.__name__}; call it: {likelihood.__name__}()" if is_class else repr(likelihood)
     names = ", ".join(map(repr, _BY_NAME))
