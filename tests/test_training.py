@@ -362,7 +362,7 @@ NET, INPUTS, TARGETS = sample(ff.MLP((3, 5, 2), "tanh"), 6, "squared")
         (
             {"loss": "huber"},
             ValueError,
-            "loss: expected one of 'squared', 'cross_entropy', 'gaussian', 'categorical', got 'huber'",
+            "loss: expected one of 'squared', 'cross_entropy', .* got 'huber'",
         ),
         ({"targets": None}, ValueError, "targets: expected the observed targets, got None"),
         ({"targets": TARGETS[:5]}, ValueError, r"targets: expected shape \(6, 2\), got \(5, 2\)"),
@@ -375,7 +375,7 @@ NET, INPUTS, TARGETS = sample(ff.MLP((3, 5, 2), "tanh"), 6, "squared")
         ({"X": INPUTS * np.nan}, ValueError, "X: expected finite numbers"),
         ({"net": 3}, TypeError, "net: expected a Network, got int"),
         ({"net": ff.MLP((3, 5, 2))}, TypeError, r"net: expected a Network, got MLP; draw one, with .sample\(seed=0\)"),
-        ({"targets": np.zeros(6)}, ValueError, r"shape \(6, 2\), got shape \(6,\); class indices are targets of"),
+        ({"targets": np.zeros(6)}, ValueError, r"targets: expected 2 dimensions, got shape \(6,\); class indices"),
     ],
 )
 def test_bad_input(options, error, message):

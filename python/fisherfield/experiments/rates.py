@@ -105,8 +105,8 @@ def critical_learning_rate(
     momentum : float, default 0.0
         :math:`0 \le \mu < 1`.
     likelihood : str or Likelihood
-        Whose Fisher information matrix, or the name of its loss. Where it depends on the outputs, those of the network, or without one draws
-        of the limiting Gaussian process.
+        Whose Fisher information matrix, or the name of its loss. Where it depends on the outputs, those of the
+        network, or without one draws of the limiting Gaussian process.
     batch_size : int, optional
         Also tell the rate of mini-batches of this size.
     tol : float, default 1e-4

@@ -49,10 +49,9 @@ def diagonal_matrices(values: FloatArray, dtype: np.dtype[Any], name: str) -> Fl
 
 def as_float_targets(targets: Any, shape: tuple[int, int], dtype: npt.DTypeLike) -> FloatArray:
     if isinstance(targets, np.ndarray) and targets.ndim == 1:
-        hint = (
-            "write targets[:, None]" if shape[1] == 1 else "class indices are targets of 'categorical', 'cross_entropy'"
-        )
-        raise ValueError(f"targets: expected numbers of shape {shape}, got shape {targets.shape}; {hint}")
+        classes = "class indices are targets of 'categorical' and 'cross_entropy'"
+        hint = "write targets[:, None]" if shape[1] == 1 else classes
+        raise ValueError(f"targets: expected 2 dimensions, got shape {targets.shape}; {hint}")
     array = as_float_array(targets, "targets", ndim=2, shape=shape)
     if array.dtype != dtype:
         raise TypeError(
