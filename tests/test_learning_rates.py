@@ -589,6 +589,7 @@ def test_monitor_command_tells_of_divergence_and_refuses_nonsense(capsys):
         (("--batch-size", "31"), "--batch-size: expected at most 30, the number of samples, got 31"),
         (("--width", "0"), "--width: expected an integer >= 1, got 0"),
         (("--rates", "-1"), "--rates: expected a number > 0, got -1"),
+        (("--loss", "cross_entropy"), "--loss: expected squared with gaussian samples"),
         (("--data", "digits", "--outputs", "3"), "targets: expected classes from 0 to 2"),
     ]:
         code, _, err = run(capsys, *MONITOR, *options)

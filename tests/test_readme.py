@@ -32,7 +32,7 @@ PRINTED = {  # what each example has to print
     LARGE_DATA: ["Solution(shape=", "EigenPairs(", "Estimate("],
     ISOMETRY: ["0.197", "["],
     DIAGONAL: ["['score', 'score', 'hessian']", "strength 100: first task 0.8", "by Fisher: loss 0.0043"],
-    LEARNING_RATES: ["corrected", "True", "fractions"],
+    LEARNING_RATES: ["corrected", "rate 0.", "True", "fractions"],
     MONITOR: ["rate 0.2: condition 3135, energy 30.3, accuracy 0.92", "TrainingMonitor(every=5, records=8"],
     NATURAL: ["0.5 ", "gamma = 36.99", "exact                   4      7     13     26"],
     SINGULAR: ["2.23076923", "time=4.259", "6.02]", "plateau_length=33.49", "-0.00177"],

@@ -124,6 +124,10 @@ def read_problem(options: argparse.Namespace) -> tuple[Any, Any, str]:
     if options.data == "gaussian":
         if options.data_dir is not None:
             raise ValueError("--data-dir: expected together with --data fashion-mnist")
+        if options.loss != "squared":
+            raise ValueError(
+                f"--loss: expected squared with gaussian samples, whose targets are numbers, got {options.loss}"
+            )
         count = positive_int(_SAMPLES if options.samples is None else options.samples, "samples")
         return count, None, f"{count} unit Gaussian samples, outputs of a teacher network"
     labels = data.labels(options.data, options.data_dir)

@@ -9,17 +9,19 @@ here.
 The products :math:`X^l_{kk'}(s,t) = \delta^l_k(s) \cdot \delta^l_{k'}(t)` of two outputs obey, given those above,
 
 .. math:: X^l = \chi^l_{st} X^{l+1} + \xi^l, \qquad \operatorname{Cov}[\xi^l(s,t), \xi^l(s',t')] =
-    \frac{\sigma_w^4}{M_l} E[\phi'_s \phi'_t \phi'_{s'} \phi'_{t'}]\,
-    \tilde q^{l+1}_{ss'} \tilde q^{l+1}_{tt'}
+    \frac{\sigma_{w,l+1}^4}{M_l} E[\phi'_s \phi'_t \phi'_{s'} \phi'_{t'}]\,
+    \tilde q^{l+1}_{ss'} \tilde q^{l+1}_{tt'}, \qquad \chi^l_{st} = \sigma_{w,l+1}^2 E[\phi'_s \phi'_t]
 
 because the weights between are fresh Gaussians. The layers up to m pass :math:`\xi^m` on with the weight
-:math:`A^m_{st} = \sum_{l \le m} (M_{l-1} \hat q^{l-1}_{st} + 1)\, \tilde q^l_{st} / \tilde q^m_{st}`. Each entry off
+:math:`A^m_{st} = M_{m-1} \hat q^{m-1}_{st} + 1 + \chi^{m-1}_{st} A^{m-1}_{st}` (without biases no 1). Each entry off
 the diagonal then has the variance
 
-.. math:: \sigma^2 = \sum_{m=1}^{L-1} \frac{\sigma_w^4}{M_m} \frac{1}{T^4} \sum_{s,t,s',t'} A^m_{st} A^m_{s't'}
+.. math:: \sigma^2 = \sum_{m=1}^{L-1} \frac{\sigma_{w,m+1}^4}{M_m} \frac{1}{T^4} \sum_{s,t,s',t'} A^m_{st} A^m_{s't'}
     E[\phi'_s \phi'_t \phi'_{s'} \phi'_{t'}]\, \tilde q^{m+1}_{ss'} \tilde q^{m+1}_{tt'}
 
-and each on it twice that: a matrix of the Gaussian orthogonal ensemble, :math:`\bar\lambda I + \sigma G`.
+and each on it twice that, about their own mean: a matrix of the Gaussian orthogonal ensemble, :math:`\bar\lambda I +
+\sigma G`. What is left out, the skew of the entries and the repulsion of the outliers by the bulk, makes the largest
+eigenvalue 2 to 6 % larger still at widths from 150 to 400.
 """
 
 from __future__ import annotations
@@ -42,10 +44,9 @@ __all__ = ["goe_maximum", "outlier_spread"]
 Array = npt.NDArray[np.float64]
 
 _REACH = 9.0  # standard deviations; the mass beyond is 1e-19
-_SIZES = ((1, 1, 1, 1), (1, 1, 2), (2, 2), (1, 3), (4,))  # of groups of four samples
+_SIZES = ((1, 1), (2,), (1, 1, 1, 1), (1, 1, 2), (2, 2), (1, 3), (4,))  # of groups of two and of four samples
 _NODES = 16  # of Gauss-Legendre rules on panels of a standard deviation
 _ALIKE = 0.01  # samples whose own deviation is this part of their common one are taken as the same
-_TINY = float(np.finfo(np.float64).tiny)
 _DRAWS = 20_000  # of small matrices: the mean of the largest eigenvalue to 0.005
 _DRAWN_OPERATIONS = 1e9
 
@@ -81,18 +82,18 @@ def outlier_spread(arch: MLP, order: OrderParameters, num_samples: int) -> float
     bias = float(arch.has_biases)
     same = np.array([order.qhat, order.qtilde, order.q])
     other = np.fmin(np.fmax([order.qhat_st, order.qtilde_st, order.q_st], 0.0), same)  # NaN: there are no others
-    widths = np.array(arch.widths, dtype=np.float64)
-    qtilde = (same[1], other[1])
-    passed = [np.cumsum((widths[:-1] * qhat + bias) * q) / np.fmax(q, _TINY) for qhat, q, _ in (same, other)]
-    patterns = _patterns(num_samples)
-    variance = 0.0
+    patterns, widths, weight_vars = _patterns(num_samples), arch.widths, arch.weight_vars
+    passed, chi, variance = np.zeros(2), np.zeros(2), 0.0  # A and chi, of the same sample and of two
     for m in range(arch.depth - 1):  # hidden layers, counted from 0
         slopes = _slope_products(arch.activations[m], same[2, m], other[2, m])
-        size = arch.weight_vars[m + 1] ** 2 / widths[m + 1]
-        for weight, (s, t, u, v) in patterns:
-            path = passed[s != t][m] * passed[u != v][m] * qtilde[s != u][m + 1] * qtilde[t != v][m + 1]
-            labels = (s, t, u, v)
-            variance += size * weight * path * slopes[tuple(sorted(map(labels.count, set(labels))))]
+        passed = widths[m] * np.array([same[0, m], other[0, m]]) + bias + chi * passed
+        chi = weight_vars[m + 1] * np.array([slopes[2,], slopes[1, 1]])
+        above = (same[1, m + 1], other[1, m + 1])
+        for weight, labels in patterns:
+            s, t, u, v = labels
+            path = passed[int(s != t)] * passed[int(u != v)] * above[s != u] * above[t != v]
+            sizes = tuple(sorted(map(labels.count, set(labels))))
+            variance += weight * weight_vars[m + 1] ** 2 / widths[m + 1] * path * slopes[sizes]
     return math.sqrt(variance)
 
 
@@ -108,7 +109,7 @@ def _patterns(num_samples: int) -> list[tuple[float, tuple[int, ...]]]:
 
 
 def _slope_products(phi: Any, q: float, q_st: float) -> dict[tuple[int, ...], float]:
-    r"""Means of products of four slopes, by how many of them belong to the same sample.
+    r"""Means of products of two and of four slopes, by how many of them belong to the same sample.
 
     Samples are :math:`u_s = \sqrt{q_{st}} z + \sqrt{q - q_{st}} x_s`: given z, different ones are independent.
     """
@@ -122,7 +123,7 @@ def _slope_products(phi: Any, q: float, q_st: float) -> dict[tuple[int, ...], fl
     density /= density.sum()
     given = _slope_moments(phi, common * z, own)
     return {
-        sizes: float(density @ np.prod([given[size - 1] for size in ((4,) if same else sizes)], axis=0))
+        sizes: float(density @ np.prod([given[size - 1] for size in ((sum(sizes),) if same else sizes)], axis=0))
         for sizes in _SIZES
     }
 

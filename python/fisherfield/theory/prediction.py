@@ -737,7 +737,8 @@ class MeanField:
 
         :math:`\bar\lambda + \sigma\, E[\lambda_{\max}(G)]`: the refined ``top_mean``, the deviation
         :math:`\sigma = O(\sqrt M)` of :func:`~fisherfield.theory.outlier_spread`, and the mean of the largest
-        eigenvalue of a C x C matrix of the Gaussian orthogonal ensemble. For data with the mean overlaps. In centred
+        eigenvalue of a C x C matrix of the Gaussian orthogonal ensemble. For data with the mean overlaps. It
+        is 2 to 6 % low at widths from 150 to 400, and closer at larger ones. In centred
         networks, which have no outliers, it is the refined maximum. A ``ValueError`` is raised where it is not derived:
         for other likelihoods than the unit Gaussian one, residual networks and orthogonal weights.
 
