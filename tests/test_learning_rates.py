@@ -124,6 +124,18 @@ def test_largest_outlier_is_what_networks_have(activation, weight_var, bias_var)
     assert abs(np.mean(tops) - mf.largest_outlier) < 0.3 * missing
 
 
+def test_many_outputs_take_the_limiting_law():
+    drawn, limit = goe_maximum(100), goe_maximum(101)
+    assert 0 < limit - drawn < 0.2  # the law's mean grows by 0.1; draws and the finite size leave the rest
+    assert goe_maximum(10**6) == pytest.approx(2000, rel=1e-3)
+    with pytest.raises(ValueError, match="size: expected an integer >= 1, got 0"):
+        goe_maximum(0)
+    with pytest.raises(ValueError, match="num_samples: expected an integer >= 1, got 0"):
+        outlier_spread(ARCH, ff.mean_field(ARCH, 5).order_parameters, 0)
+    with pytest.raises(ValueError, match="arch: expected Gaussian weights and no skips, got residual network"):
+        outlier_spread(ff.ResidualMLP((3, 4, 4, 2)), ff.mean_field(ff.ResidualMLP((3, 4, 4, 2)), 5).order_parameters, 5)
+
+
 def test_where_there_is_no_estimate():
     widths = (20, 30, 30, 3)
     mf = ff.mean_field(ff.MLP(widths, "tanh", weight_var=2.0, bias_var=None), 10)
@@ -186,6 +198,11 @@ def test_a_network_of_ones_own_gives_the_measurement_alone():
     found = ff.critical_learning_rate(own, X, 0.5, batch_size=3)
     assert found.theory is found.refined is found.corrected is found.online is found.batch is None
     assert found.measured == pytest.approx(ff.critical_learning_rate(net, X, 0.5).measured, rel=1e-7)
+
+
+def test_parameters_of_ones_own_have_no_ensemble():
+    net = ARCH.sample(seed=2)
+    assert ff.critical_learning_rate(net.with_parameters(3 * net.parameters()), X).theory is None
 
 
 def test_many_inputs_are_described_by_their_mean_overlap():
@@ -309,7 +326,7 @@ def test_cells_are_runs_of_train(small_map):
     run = ff.train(
         arch.sample(0), inputs, targets=arch.sample(1)(inputs), learning_rate=float(small_map.rates[j]), momentum=0.9
     )
-    assert small_map.initial_loss[i] == run.losses[0]
+    assert small_map.initial_loss[i] == pytest.approx(run.losses[0], rel=1e-14)
     assert small_map.final_loss[i, j] == run.final_loss
     rates = ff.critical_learning_rate(arch.sample(0), inputs, 0.9)
     assert (small_map.theory[i], small_map.corrected[i]) == (rates.theory, rates.corrected)
@@ -347,6 +364,12 @@ def test_map_of_digits(loss):
         assert found.initial_loss[0] > found.final_loss[0].min()
 
 
+def test_initial_loss_is_that_of_all_samples():
+    options = {"widths": (12, 20), "rates": 4, "inputs": 20, "steps": 3, "depth": 3, "num_outputs": 3}
+    whole, part = training_map(**options), training_map(**options, batch_size=3)
+    np.testing.assert_array_equal(whole.initial_loss, part.initial_loss)
+
+
 def test_fractions_and_boundary_by_hand():
     import dataclasses
 
@@ -375,13 +398,14 @@ DATA = {"inputs": np.ones((4, 3)), "targets": np.zeros(4, int), "widths": (5,), 
         ({"widths": ()}, ValueError, "widths: expected at least one width, got none"),
         ({"widths": (0,)}, ValueError, "widths: expected an integer >= 1, got 0"),
         ({"rates": 1}, ValueError, "rates: expected an integer >= 2, got 1"),
+        ({"rates": 10**9}, ValueError, "rates: expected at most 10000 rates, got 1000000000"),
         ({"rates": []}, ValueError, "rates: expected at least one rate, got none"),
         ({"rates": [0.1, -1.0]}, ValueError, "rates: expected a number > 0, got -1.0"),
         ({"depth": 1}, ValueError, "depth: expected an integer >= 2, got 1"),
         ({"targets": np.zeros(5, int)}, ValueError, "targets: expected together with data"),
         ({"loss": "cross_entropy"}, ValueError, "loss: expected 'squared' with Gaussian inputs"),
         ({**DATA, "targets": None}, ValueError, "targets: expected together with data"),
-        ({**DATA, "targets": np.full(4, 2)}, ValueError, "targets: expected classes from 0 to 1, got int64 up to 2"),
+        ({**DATA, "targets": np.full(4, 2)}, ValueError, "targets: expected classes from 0 to 1, got 2 to 2"),
         ({**DATA, "batch_size": 5}, ValueError, "batch_size: expected at most 4"),
         ({"dtype": "int8"}, TypeError, "dtype: expected"),
         ({"seed": -1}, ValueError, "seed: expected an integer >= 0, got -1"),
@@ -494,6 +518,7 @@ def test_picture_of_the_map(small_map):
     assert mesh.shape == (12, 2)
     assert (mesh[~small_map.converged.T] == 1).all()
     assert plot.save_training_map("map.svg", small_map).stat().st_size > 5000
+    assert plot.training_map(training_map((10,), [0.1], inputs=5, steps=1)).get_yscale() == "log"
     with pytest.raises(TypeError, match="found: expected a TrainingMap, got int"):
         plot.training_map(3)
 

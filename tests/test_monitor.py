@@ -605,3 +605,20 @@ def test_bad_runs():
     ):
         with pytest.raises(error, match=re.escape(message)):
             monitor_path(runs)
+
+
+def test_numbers_at_the_edge_of_float64():
+    G = np.random.default_rng(0).standard_normal((4, 10))
+    update = ff.TrainingMonitor().update_gradients
+    with pytest.raises(ValueError, match="gradients: expected squares of at least 1e-250"):
+        update(G * 1e-160, learning_rate=0.1)
+    with pytest.raises(ValueError, match="batch_size: expected at most 2\\*\\*53"):
+        update(G, learning_rate=0.1, batch_size=10**400)
+    with pytest.raises(ValueError, match="learning_rate: expected one whose energy float64 can hold"):
+        update(G * 1e10, learning_rate=1e300)
+
+
+def test_the_rank_is_at_most_the_number_of_parameters():
+    for seed in range(300):
+        G = np.random.default_rng(seed).standard_normal((5, 2)) * [1, 1e-7]
+        assert ff.TrainingMonitor().update_gradients(G, learning_rate=0.1).rank <= 2

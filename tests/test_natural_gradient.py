@@ -714,3 +714,26 @@ def test_without_options_the_loss_falls_at_every_step(metric, loss):
     assert not run.diverged
     assert (np.diff(run.losses) < 0).all()
     assert run.losses[-1] < 1e-2 * run.losses[0]
+
+
+@pytest.mark.parametrize("approximation", ["exact", "block_diagonal", "kfac"])
+@pytest.mark.parametrize(("scale", "dtype"), [(1e160, "float64"), (1e20, "float32")])
+def test_overflowing_gram_matrices_are_refused(approximation, scale, dtype):
+    net = ff.MLP((4, 6, 2), "relu", bias_var=None).sample(0, dtype)
+    X = (np.random.default_rng(0).standard_normal((5, 4)) * scale).astype(dtype)
+    G = approximate_fisher(net, X, approximation)
+    for call in (
+        lambda: G.solve(np.ones(36, dtype)),
+        lambda: G.solve_function_space(np.ones((2, 5), dtype), 1e-3),
+        lambda: G.isotropy(1e-3),
+        G.dense,
+    ):
+        with pytest.raises(ValueError, match="expected finite numbers"):
+            call()
+
+
+def test_isotropy_without_gradients():
+    net = ff.Network([np.zeros((6, 4)), np.zeros((2, 6))], None, activation="relu")
+    found = approximate_fisher(net, np.ones((5, 4)), "block_diagonal").isotropy(1e-3)
+    assert found.gamma == 0
+    assert np.isnan(found.deviation)

@@ -248,6 +248,56 @@ def test_progress():
 # --- divergence -----------------------------------------------------------------------------------------
 
 
+def test_batches_that_no_step_saw_come_next():
+    net, X, y = sample(ARCHITECTURES["two hidden layers"], 30, "squared")
+    options = {"targets": y, "batch_size": 7, "seed": 1}
+    whole, single = Descent(net, X, **options), Descent(net, X, **options)
+    limit = 1.5 * whole.loss()
+    stopped = whole.run([0.5] * 10, limit=limit)
+    for expected in stopped:
+        assert single.run([0.5], limit=limit) == [expected]
+    assert whole.stopped
+    assert single.stopped
+    assert len(stopped) < 10
+    np.testing.assert_array_equal(whole.run([1e-3] * 3), single.run([1e-3] * 3))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("gap", [1.0, 10.0, 20.0, 40.0, 200.0])
+def test_cross_entropy_of_a_learnt_sample_does_not_cancel(gap, dtype):
+    net = ff.Network([np.array([[0.0], [-gap], [-gap - 1]], dtype)], None)
+    X, y = np.ones((1, 1), dtype), np.array([0])
+    seen = []
+    run = ff.train(
+        net, X, "cross_entropy", targets=y, learning_rate=1e-30, steps=1,
+        callback=lambda step: seen.append(step.factors.layers[0].B[0, 0].copy()),
+    )  # fmt: skip
+    others = np.exp(-gap) + np.exp(-gap - 1)
+    expected = np.array([-others, np.exp(-gap), np.exp(-gap - 1)]) / (1 + others)
+    tolerance = 1e-14 if dtype == "float64" else 2e-7
+    if expected[1] > np.finfo(dtype).tiny:
+        np.testing.assert_allclose(seen[0], expected, rtol=tolerance)
+    assert run.losses[0] == pytest.approx(np.log1p(others), rel=1e-13)
+
+
+def test_indices_of_a_run_are_drawn_a_few_at_a_time():
+    net = ff.MLP((1, 1)).sample(0)
+    descent = Descent(net, np.ones((20000, 1)), targets=np.ones((20000, 1)), batch_size=10000)
+    assert descent.steps_per_call * 10000 <= 2**22
+    assert len(descent.run([1e-3] * (2 * descent.steps_per_call + 1))) == 2 * descent.steps_per_call + 1
+    tiny = Descent(net, np.ones((1, 1)), targets=np.ones((1, 1)))
+    assert tiny.steps_per_call <= 100_000  # an interrupt is heard soon
+
+
+def test_numbers_that_float32_cannot_hold_are_refused():
+    net, X, y = sample(ff.MLP((3, 5, 2), "tanh"), 6, "squared", dtype="float32")
+    for rate in (1e-60, 1e60):
+        with pytest.raises(ValueError, match="learning_rate: expected numbers > 0 that float32 can hold"):
+            ff.train(net, X, targets=y, learning_rate=rate)
+    with pytest.raises(ValueError, match="momentum: expected a number < 1 in float32 too"):
+        ff.train(net, X, targets=y, learning_rate=0.1, momentum=1 - 1e-12)
+
+
 def test_divergence_is_told():
     net, X, y = sample(ARCHITECTURES["two hidden layers"], 30, "squared")
     critical = 2 / ff.Fisher(net, X).statistics().maximum
@@ -328,6 +378,26 @@ def test_helpers_that_never_come_stop_nothing():
     np.testing.assert_array_equal(run.losses, alone.losses)
 
 
+def test_a_failed_submission_leaves_no_helper_behind():
+    class Failing(ThreadPoolExecutor):
+        submitted = 0
+
+        def submit(self, *arguments, **options):
+            self.submitted += 1
+            if self.submitted == 2:
+                raise RuntimeError("cannot start a new thread")
+            return super().submit(*arguments, **options)
+
+    net, X, y = sample(ARCHITECTURES["wide"], 64, "squared")
+    with (
+        Failing(3) as pool,
+        pytest.raises(RuntimeError, match="cannot start a new thread"),
+    ):  # leaving waits for helpers
+        ff.train(net, X, targets=y, learning_rate=1e-3, steps=3, executor=pool)
+    with Failing(3) as pool, pytest.raises(RuntimeError, match="cannot start a new thread"):
+        ff.Network([np.eye(800)] * 3)(np.ones((800, 800)), executor=pool)
+
+
 def test_an_interrupt_ends_the_run():
     net, X, y = sample(ARCHITECTURES["wide"], 64, "squared")
 
@@ -395,7 +465,7 @@ def test_bad_input_of_runs():
         with pytest.raises(error, match=message):
             descent.run(rates)
     for limit in (0.0, np.nan):
-        with pytest.raises(ValueError, match="limit: expected a number > 0"):
+        with pytest.raises(ValueError, match="limit: expected a"):
             descent.run([0.1], limit=limit)
 
 

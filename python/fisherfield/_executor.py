@@ -113,9 +113,14 @@ def run(
             raise
 
     try:
-        futures = [(executor or _pool()).submit(drain) for _ in range(helpers)]
+        futures = []
         try:
+            for _ in range(helpers):
+                futures.append((executor or _pool()).submit(drain))
             drain()
+        except BaseException:
+            waiting.clear()
+            raise
         finally:
             running = [future for future in futures if not future.cancel()]
             wait(running)
@@ -126,12 +131,24 @@ def run(
 
 
 def assisted(
-    lead: Callable[[], Item], help: Callable[[], object], helpers: int, executor: Executor | None = None
+    lead: Callable[[], Item],
+    help: Callable[[], object],
+    dismiss: Callable[[], object],
+    helpers: int,
+    executor: Executor | None = None,
 ) -> Item:
-    """Return ``lead()``, called here, while up to so many threads call ``help()``, which ends when lead does."""
-    futures = [(executor or _pool()).submit(help) for _ in range(helpers)]
+    """Return ``lead()``, called here, while up to so many threads call ``help()``, which ends after ``dismiss()``.
+
+    They are dismissed whatever happens, an interrupt among the submissions included.
+    """
+    futures = []
     try:
-        return lead()
+        try:
+            for _ in range(helpers):
+                futures.append((executor or _pool()).submit(help))
+            return lead()
+        finally:
+            dismiss()
     finally:
         wait([future for future in futures if not future.cancel()])
 

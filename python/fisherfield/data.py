@@ -79,11 +79,13 @@ def labels(source: PathLike, folder: PathLike | None = None) -> npt.NDArray[np.i
     array([0, 1, 2, 3])
     """
     if source == "digits":
+        if folder is not None:
+            raise ValueError(f"folder: expected only with 'fashion-mnist', got {os.fspath(folder)!r} with 'digits'")
         return np.asarray(_load_digits().target, np.int64)
     if source == "fashion-mnist":
         root = FASHION_MNIST_FOLDER if folder is None else Path(folder)
         return np.asarray(_read_idx(_idx_file(root, _TRAINING_LABELS), axes=1), np.int64)
-    raise ValueError(f"data: expected 'digits' or 'fashion-mnist', which have classes, got {os.fspath(source)!r}")
+    raise ValueError(f"data: expected 'digits' or 'fashion-mnist', which have classes, got {source!r}")
 
 
 def digits() -> tuple[FloatArray, str]:

@@ -168,6 +168,7 @@ class Network:
                 biases.append(flat[offset : offset + len(W)])
                 offset += len(W)
         other.weights, other.biases = tuple(weights), tuple(biases) if self.has_biases else None
+        other.architecture = None  # it is no sample any more
         return other
 
     def __call__(self, X: Any, *, executor: Executor | None = None) -> FloatArray:

@@ -50,14 +50,18 @@ double squared_loss(Index n, const T* f, const T* y, T* delta) {
   return sum / 2;
 }
 
+// The part of the label is minus the sum of the others: nothing cancels where a sample is learnt.
 template <class T>
 double cross_entropy(Index n, const T* f, std::int64_t label, T* delta) {
   const double top = static_cast<double>(*std::max_element(f, f + n));
-  double sum = 0;
-  for (Index k = 0; k < n; ++k) sum += std::exp(static_cast<double>(f[k]) - top);
+  const double gap = top - static_cast<double>(f[label]);
+  double others = 0;
+  for (Index k = 0; k < n; ++k)
+    if (k != label) others += std::exp(static_cast<double>(f[k]) - top);
+  const double sum = others + std::exp(-gap);
   for (Index k = 0; k < n; ++k) delta[k] = static_cast<T>(std::exp(static_cast<double>(f[k]) - top) / sum);
-  delta[label] -= T(1);
-  return std::log(sum) + top - static_cast<double>(f[label]);
+  delta[label] = static_cast<T>(-others / sum);
+  return gap > 0 ? std::log(sum) + gap : std::log1p(others);
 }
 
 // v <- mu v - step g, theta <- theta + v

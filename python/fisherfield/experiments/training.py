@@ -26,6 +26,7 @@ from .._validate import (
 from ..architecture import MLP
 from ..learning import train
 from ..likelihoods import LOSSES
+from ..losses import loss_value
 from .rates import critical_learning_rate
 
 __all__ = ["TrainingMap", "as_training_targets", "training_map"]
@@ -33,6 +34,7 @@ __all__ = ["TrainingMap", "as_training_targets", "training_map"]
 Array = npt.NDArray[np.float64]
 
 _MEASURED = 1000  # samples from which theory and measurement take the largest eigenvalue
+_MOST_RATES = 10_000
 _MARGIN = 4.0  # how far the default rates reach beyond the critical ones
 
 
@@ -110,7 +112,7 @@ class TrainingMap:
         0 where none converges, infinite where all do.
         """
         count = np.where(self.converged.all(axis=1), len(self.rates), np.argmin(self.converged, axis=1))
-        edges = np.concatenate([[0.0], np.sqrt(self.rates[1:] * self.rates[:-1]), [np.inf]])
+        edges = np.concatenate([[0.0], np.sqrt(self.rates[1:]) * np.sqrt(self.rates[:-1]), [np.inf]])
         return np.asarray(edges[count])
 
 
@@ -214,7 +216,8 @@ def training_map(
     corrected = np.array([math.nan if rate.corrected is None else rate.corrected for rate in critical])
     grid = _as_rates(rates, theory)
 
-    first, final = np.empty((len(sizes), len(grid))), np.empty((len(sizes), len(grid)))
+    initial = np.array([loss_value(net, X, loss, targets=y, executor=executor) for net, X, y in problems])
+    final = np.empty((len(sizes), len(grid)))
 
     def run(cell: tuple[int, int]) -> None:
         i, j = cell
@@ -231,14 +234,14 @@ def training_map(
             seed=number,
             executor=SERIAL,
         )
-        first[cell], final[cell] = found.losses[0], math.inf if found.diverged else found.final_loss
+        final[cell] = math.inf if found.diverged else found.final_loss
 
     cells = [(i, j) for i in reversed(range(len(sizes))) for j in range(len(grid))]  # the longest first
     _executor.run(run, cells, executor, progress, "cells")
     return TrainingMap(
         np.array(sizes),
         grid,
-        first[:, 0],
+        initial,
         final,
         theory,
         corrected,
@@ -282,8 +285,10 @@ def as_training_targets(targets: Any, loss: str, C: int, dtype: np.dtype[Any]) -
     """Return class indices, for the squared loss the unit vectors of them; numbers in that precision."""
     array = np.asarray(targets)
     if loss == "squared" and array.ndim == 1:
-        if array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= C:
-            raise ValueError(f"targets: expected classes from 0 to {C - 1}, got {array.dtype} up to {array.max()}")
+        if array.dtype.kind not in "iu" or array.size == 0:
+            raise ValueError(f"targets: expected classes from 0 to {C - 1}, got {array.size} entries of {array.dtype}")
+        if array.min() < 0 or array.max() >= C:
+            raise ValueError(f"targets: expected classes from 0 to {C - 1}, got {array.min()} to {array.max()}")
         return np.eye(C, dtype=dtype)[array]
     return array.astype(dtype, copy=False) if array.dtype.kind == "f" else array
 
@@ -292,6 +297,8 @@ def _as_rates(rates: int | Sequence[float], critical: Array) -> Array:
     """Learning rates, ascending."""
     if np.ndim(rates) == 0:
         count = positive_int(rates, "rates", minimum=2)
+        if count > _MOST_RATES:
+            raise ValueError(f"rates: expected at most {_MOST_RATES} rates, got {count}")
         return np.geomspace(critical.min() / _MARGIN, critical.max() * _MARGIN, count)
     listed = as_sequence(rates, "rates", "a number of rates or a sequence of them")
     if not listed:

@@ -64,7 +64,8 @@ class Isotropy:
     gamma : float
         Mean of the diagonal.
     deviation : float
-        Largest :math:`|\mu - \gamma| / \gamma` of the eigenvalues :math:`\mu` of the (symmetrised) matrix.
+        Largest :math:`|\mu - \gamma| / \gamma` of the eigenvalues :math:`\mu` of the (symmetrised) matrix; NaN where
+        no gradient is.
     damping : float
         :math:`\lambda`.
     """
@@ -224,11 +225,13 @@ class ApproximateFisher:
         """
         size = non_negative(damping, "damping")
         self._require_range()
-        matrix = np.asarray(sum(part.response(size) for _, part in self._parts), np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            matrix = np.asarray(sum(part.response(size) for _, part in self._parts), np.float64)
         require_finite(matrix, "isotropy()")
         gamma = float(np.trace(matrix)) / len(matrix)
         values = np.linalg.eigvalsh((matrix + matrix.T) / 2)
-        return Isotropy(gamma, float(np.abs(values - gamma).max() / abs(gamma)), size)
+        deviation = float(np.abs(values - gamma).max() / abs(gamma)) if gamma else math.nan
+        return Isotropy(gamma, deviation, size)
 
     def dense(self, damping: float = 0.0) -> FloatArray:
         r"""Return G, damped, shape (P, P), for small networks.
@@ -244,8 +247,10 @@ class ApproximateFisher:
         )
         G = np.zeros(self.shape, self.dtype)
         entries = np.arange(self.shape[0])
-        for place, part in self._parts:
-            G[np.ix_(entries[place], entries[place])] = part.dense(size)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for place, part in self._parts:
+                G[np.ix_(entries[place], entries[place])] = part.dense(size)
+        require_finite(G, "dense()")
         return G
 
     def _require_range(self) -> None:
@@ -391,6 +396,7 @@ class _Coupled:
             for a in range(k):
                 for b in range(k):
                     total[a, :, b] += root[a] * root[b] * part
+        require_finite(total, "the Gram matrix of the gradients")
         return total.reshape(k * n, k * n)
 
     def _inverse(self, damping: float) -> _Map:
@@ -517,7 +523,9 @@ class _Side:
     def _inverse(self) -> _Map:
         """Of the smaller of the matrix and its dual."""
         rows = self.rows if self._thin else np.ascontiguousarray(self.rows.T)
-        return _inverse(symmetric_product(rows, self.scale, self.executor), self.damping, True)
+        product = symmetric_product(rows, self.scale, self.executor)
+        require_finite(product, "a factor of K-FAC")
+        return _inverse(product, self.damping, True)
 
     def solver(self) -> _Map:
         """The inverse, applied to columns (m, k)."""

@@ -43,6 +43,8 @@ from ..gram import gram_matrix, symmetric_product
 
 __all__ = ["MonitorRecord", "TrainingMonitor"]
 
+_SMALLEST = 1e-250  # of squares: their spread may reach the smallest float64 below
+_LARGEST_BATCH = 2**53
 _SMALL = 128  # up to which LAPACK is no faster
 _LAYER = "a layer (A, B) or (A, B, bias)"
 
@@ -259,7 +261,7 @@ class TrainingMonitor:
         layers = _as_layers(factors)
         batch = self._batch(len(layers[0].A), learning_rate, loss, batch_size, index, mean_gradients)
         gram = gram_matrix(self._in_double(layers), 1.0, executor=self._executor)
-        return self._record(gram, layers[0].A.dtype, batch)
+        return self._record(gram, layers[0].A.dtype, batch, sum(layer.num_parameters for layer in layers))
 
     def update_gradients(
         self,
@@ -306,7 +308,7 @@ class TrainingMonitor:
         for begin in range(0, rows.shape[1], step):
             part = np.ascontiguousarray(rows[:, begin : begin + step], dtype=np.float64)
             gram += symmetric_product(part, 1.0, self._executor)
-        return self._record(gram, rows.dtype, batch)
+        return self._record(gram, rows.dtype, batch, rows.shape[1])
 
     def __call__(self, step: Any) -> None:
         """Update the monitor after a step of training, if its iteration is wanted."""
@@ -351,6 +353,8 @@ class TrainingMonitor:
     ) -> _Batch:
         """Check what is said about a mini-batch of which so many gradients are there."""
         size = positive_int(num_samples if batch_size is None else batch_size, "batch_size")
+        if size > _LARGEST_BATCH:
+            raise ValueError(f"batch_size: expected at most 2**53, got {size}")
         if size < num_samples:
             raise ValueError(f"batch_size: expected at least the {num_samples} samples of the gradients, got {size}")
         following = self._records[-1].index + self.every if self._records else 0
@@ -390,21 +394,31 @@ class TrainingMonitor:
 
         return FactoredJacobian(tuple(LayerFactors(copied(l.A), copied(l.B), l.bias) for l in layers))
 
-    def _record(self, gram: FloatArray, dtype: np.dtype[Any], batch: _Batch) -> MonitorRecord:
+    def _record(self, gram: FloatArray, dtype: np.dtype[Any], batch: _Batch, num_parameters: int) -> MonitorRecord:
         """Append what follows from the Gram matrix of the gradients, unscaled, float64."""
         b = len(gram)
         squares = gram.diagonal()
+        if 0 < squares.max() < _SMALLEST:
+            raise ValueError(
+                f"gradients: expected squares of at least {_SMALLEST:g}, got at most {squares.max():g}; scale the loss "
+                "up"
+            )
         if not np.isfinite(squares).all():
             i = int(np.flatnonzero(~np.isfinite(squares))[0])
             raise ValueError(
                 f"gradients: expected squares within float64, got {squares[i]} at sample {i}; scale the loss down"
             )
-        values, rank = _spectrum(gram, _floor(b, dtype))
+        values, rank = _spectrum(gram, _floor(b, dtype), num_parameters)
         values *= batch.factor**2 / b
         trace = float(squares.sum()) * batch.factor**2 / b
         largest, smallest = (float(values[0]), float(values[rank - 1])) if rank else (0.0, math.nan)
         condition = math.sqrt(largest / smallest) if rank else math.nan
         energy = batch.learning_rate * math.sqrt(trace / batch.size)
+        if not math.isfinite(energy) or not math.isfinite(trace):
+            raise ValueError(
+                f"learning_rate: expected one whose energy float64 can hold, got {batch.learning_rate:g} at "
+                f"tr F = {trace:g}"
+            )
         mean, smoothed = self._averages(condition)
         record = MonitorRecord(
             index=batch.index,
@@ -512,8 +526,8 @@ def _floor(num_samples: int, dtype: np.dtype[Any]) -> float:
     return max(num_samples * float(np.finfo(np.float64).eps), (num_samples * float(np.finfo(dtype).eps)) ** 2)
 
 
-def _spectrum(gram: FloatArray, floor: float) -> tuple[FloatArray, int]:
-    """Eigenvalues of a Gram matrix, descending and exactly zero beyond the rank, and the rank.
+def _spectrum(gram: FloatArray, floor: float, most: int) -> tuple[FloatArray, int]:
+    """Eigenvalues of a Gram matrix, descending and exactly zero beyond the rank, and the rank, at most ``most``.
 
     The rank is that of the matrix of cosines, which knows no lengths. Vectors are sorted by length: so LAPACK finds
     the small eigenvalues of a graded matrix as accurately, relative to themselves, as the large ones.
@@ -526,7 +540,7 @@ def _spectrum(gram: FloatArray, floor: float) -> tuple[FloatArray, int]:
     graded, lengths = gram[order][:, order], lengths[order]
     cosines = graded / lengths[:, None] / lengths
     found = _eigenvalues(graded)[::-1] if _is_regular(cosines, floor) else _singular_spectrum(cosines, lengths, floor)
-    rank = int(np.count_nonzero(found > 0))
+    rank = min(int(np.count_nonzero(found > 0)), most)
     values[:rank] = found[:rank]
     return values, rank
 

@@ -9,10 +9,10 @@ r"""Gradient descent with momentum, runs of steps in the compiled core.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +40,8 @@ from .batches import as_batch_size, batches
 
 __all__ = ["Descent", "Step", "Training", "train"]
 
+_STEP_FLOPS = 5e4  # what a step costs beyond its products
+_CALL_INDICES = 2**22
 _CALL_FLOPS = 5e9  # of one call of the kernel: about a tenth of a second, between two looks for an interrupt
 
 
@@ -176,7 +178,8 @@ def train(
     ([False, True], True)
     """
     count = positive_int(steps, "steps")
-    rates = _as_rates(learning_rate, count)
+    constant = np.ndim(learning_rate) == 0
+    rates = _as_rates(learning_rate, 1 if constant else count)
     factor = non_negative(divergence, "divergence", strict=True)
     if factor <= 1:
         raise ValueError(f"divergence: expected a number > 1, got {factor:g}")
@@ -191,7 +194,7 @@ def train(
     try:
         while done < count and not descent.stopped:
             following = done + (1 if callback or done == 0 else min(descent.steps_per_call, count - done))
-            losses.append(descent.run(rates[done:following], limit=limit))
+            losses.append(descent.run(rates * (following - done) if constant else rates[done:following], limit=limit))
             first = float(losses[0][0])
             if not math.isfinite(first):
                 raise ValueError(
@@ -199,7 +202,7 @@ def train(
                 )
             limit = factor * max(first, descent.loss_at_zero)
             if callback and not descent.stopped:
-                callback(Step(done, float(losses[-1][-1]), rates[done], descent.batch_size, descent))
+                callback(Step(done, float(losses[-1][-1]), rates[0 if constant else done], descent.batch_size, descent))
             done = following
             report(done, count)
     finally:
@@ -268,9 +271,13 @@ class Descent:
             targets, num_samples=len(self._X), num_outputs=net.num_outputs, dtype=net.dtype
         )
         self._momentum = as_momentum(momentum)
+        if float(net.dtype.type(self._momentum)) >= 1:
+            raise ValueError(f"momentum: expected a number < 1 in {net.dtype} too, got 1 - {1 - self._momentum:g}")
         T = len(self._X)
         self.batch_size = as_batch_size(batch_size, T)
-        self._batches = None if self.batch_size == T else batches(T, self.batch_size, seed)
+        self._batches: Iterator[npt.NDArray[np.int64]] | None = None
+        if self.batch_size < T:
+            self._batches = batches(T, self.batch_size, seed)
         _executor.check_executor(executor)
         self._executor = executor
         self.stopped = False
@@ -285,9 +292,22 @@ class Descent:
         A loss above ``limit`` > 0, or not a number, is the last one returned, and its step is not taken.
         """
         listed = as_sequence(learning_rates, "learning_rates", "a sequence of numbers > 0, one for each step")
-        rates = np.asarray(_as_rates(listed, len(listed), "learning_rates"))
-        if not limit > 0:
-            raise ValueError(f"limit: expected a number > 0, got {limit}")
+        rates = _as_rates(listed, len(listed), "learning_rates")
+        bound = limit if limit == math.inf else non_negative(limit, "limit", strict=True)
+        found: list[npt.NDArray[np.float64]] = []
+        self.stopped = False
+        for begin in range(0, len(rates), self.steps_per_call):
+            if not self.stopped:
+                found.append(self._run(np.asarray(rates[begin : begin + self.steps_per_call]), bound))
+        return np.concatenate(found)
+
+    def _run(self, rates: npt.NDArray[np.float64], limit: float) -> npt.NDArray[np.float64]:
+        """One call of the kernel."""
+        with np.errstate(over="ignore", under="ignore"):
+            held = rates.astype(self._net.dtype)
+        if not (np.isfinite(held) & (held > 0)).all():
+            wrong = rates[~(np.isfinite(held) & (held > 0))][0]
+            raise ValueError(f"learning_rate: expected numbers > 0 that {held.dtype} can hold, got {wrong:g}")
         rows = None if self._batches is None else np.stack([next(self._batches) for _ in rates])
         losses = np.empty(len(rates))
         finite = min(limit, float(np.finfo(np.float64).max))
@@ -295,22 +315,24 @@ class Descent:
         threads, team = self._threads, kernels.Team()
 
         def lead() -> int:
-            try:
-                return kernels.descend(
-                    self._layers, self._workspace, self._X, targets, labels, rows, rates, self._momentum,
-                    finite, losses, threads, team,
-                )  # fmt: skip
-            finally:
-                team.dismiss()
+            return kernels.descend(
+                self._layers, self._workspace, self._X, targets, labels, rows, rates, self._momentum, finite, losses,
+                threads, team,
+            )  # fmt: skip
 
-        done = _executor.assisted(lead, team.help, threads - 1, self._executor)
+        done = _executor.assisted(lead, team.help, team.dismiss, threads - 1, self._executor)
         self.stopped = done < len(rates)
+        if self.stopped and rows is not None and self._batches is not None:
+            self._batches = chain(rows[done + 1 :], self._batches)  # what no step has seen comes next
         return losses[: done + 1]
 
     @property
     def steps_per_call(self) -> int:
-        """How many steps take about a tenth of a second."""
-        return max(1, int(_CALL_FLOPS / self._flops))
+        """How many steps take about a tenth of a second, or the memory of a few millions of indices."""
+        if self._batches is None:
+            return max(1, int(_CALL_FLOPS / (self._flops + _STEP_FLOPS)))
+        most = int(_CALL_FLOPS / (self._flops + 10 * _STEP_FLOPS))  # drawing indices takes longer
+        return max(1, min(most, _CALL_INDICES // self.batch_size))
 
     @property
     def network(self) -> Network | None:

@@ -40,7 +40,7 @@ def training_map(found: TrainingMap, *, title: str | None = None, ax: Axes | Non
     Parameters
     ----------
     found : TrainingMap
-        Of :func:`fisherfield.experiments.training_map`, with at least two rates.
+        Of :func:`fisherfield.experiments.training_map`.
     title : str, optional
     ax : matplotlib.axes.Axes, optional
 
@@ -52,8 +52,6 @@ def training_map(found: TrainingMap, *, title: str | None = None, ax: Axes | Non
     ------
     TypeError
         If ``found`` is something else.
-    ValueError
-        If it has a single rate.
     ImportError
         Without matplotlib.
 
@@ -66,8 +64,6 @@ def training_map(found: TrainingMap, *, title: str | None = None, ax: Axes | Non
     require_matplotlib()
     if not isinstance(found, TrainingMap):
         raise TypeError(f"found: expected a TrainingMap, got {type(found).__name__}")
-    if len(found.rates) < 2:
-        raise ValueError(f"found: expected at least two rates, got {len(found.rates)}")
     from matplotlib.colors import LogNorm
 
     ax = new_axes() if ax is None else ax

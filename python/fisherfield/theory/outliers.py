@@ -35,6 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fisherfield._native import kernels
+from fisherfield._validate import positive_int
 from fisherfield.architecture import MLP
 
 from .inputs import OrderParameters
@@ -49,6 +50,8 @@ _NODES = 16  # of Gauss-Legendre rules on panels of a standard deviation
 _ALIKE = 0.01  # samples whose own deviation is this part of their common one are taken as the same
 _DRAWS = 20_000  # of small matrices: the mean of the largest eigenvalue to 0.005
 _DRAWN_OPERATIONS = 1e9
+_LARGE = 100
+_TRACY_WIDOM = -1.2065335745820  # mean of their law for real symmetric matrices
 
 
 def outlier_spread(arch: MLP, order: OrderParameters, num_samples: int) -> float:
@@ -79,10 +82,13 @@ def outlier_spread(arch: MLP, order: OrderParameters, num_samples: int) -> float
     >>> round(outlier_spread(arch, ff.mean_field(arch, 100).order_parameters, 100), 3)
     1.841
     """
-    bias = float(arch.has_biases)
+    if arch.residual or arch.init != "gaussian":
+        kind = "residual network" if arch.residual else f"{arch.init} weights"
+        raise ValueError(f"arch: expected Gaussian weights and no skips, got {kind}")
+    count, bias = positive_int(num_samples, "num_samples"), float(arch.has_biases)
     same = np.array([order.qhat, order.qtilde, order.q])
     other = np.fmin(np.fmax([order.qhat_st, order.qtilde_st, order.q_st], 0.0), same)  # NaN: there are no others
-    patterns, widths, weight_vars = _patterns(num_samples), arch.widths, arch.weight_vars
+    patterns, widths, weight_vars = _patterns(count), arch.widths, arch.weight_vars
     passed, chi, variance = np.zeros(2), np.zeros(2), 0.0  # A and chi, of the same sample and of two
     for m in range(arch.depth - 1):  # hidden layers, counted from 0
         slopes = _slope_products(arch.activations[m], same[2, m], other[2, m])
@@ -147,7 +153,8 @@ def goe_maximum(size: int) -> float:
     r"""Return the mean of the largest eigenvalue of a matrix of the Gaussian orthogonal ensemble.
 
     Symmetric, entries off the diagonal of variance 1 and on it of variance 2; :math:`2 \sqrt{n}` for large n. The mean
-    over draws with a fixed seed, to about 0.005 for small matrices, whose largest eigenvalues spread by about 1.
+    over draws with a fixed seed, to about 0.01; beyond n = 100 that of the limiting law of Tracy and Widom,
+    :math:`2 \sqrt n - 1.2065\, n^{-1/6}`.
 
     Examples
     --------
@@ -155,8 +162,10 @@ def goe_maximum(size: int) -> float:
     >>> goe_maximum(1), abs(goe_maximum(2) - (3.141592653589793 / 2) ** 0.5) < 0.02
     (0.0, True)
     """
-    if size == 1:
+    if positive_int(size, "size") == 1:
         return 0.0
+    if size > _LARGE:
+        return 2 * math.sqrt(size) + _TRACY_WIDOM * math.pow(size, -1 / 6)
     rng = np.random.default_rng(0)
     draws = int(np.clip(_DRAWN_OPERATIONS / size**3, 20, _DRAWS))
     total = 0.0
