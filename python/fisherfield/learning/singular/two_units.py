@@ -622,7 +622,7 @@ def slow_manifold(z: float, half_squares: Any, *, v: float, c1: float) -> FloatA
         rest = 1 - y * y
         return -2 * y / (total * total * rest) + bend * y * rest / 4
 
-    found = solve_ivp(law, (grid[0], grid[-1]), [start], t_eval=grid, method="LSODA", rtol=1e-10, atol=1e-14)
+    found = solve_ivp(law, (grid[0], grid[-1]), [start], t_eval=grid, rtol=1e-10, atol=1e-14)
     if not found.success:
         raise ValueError(f"half_squares: expected a range on which |z| stays off 1, got one up to {grid[-1]:g}")
     return np.asarray(found.y[0])
