@@ -619,6 +619,8 @@ def test_numbers_at_the_edge_of_float64():
 
 
 def test_the_rank_is_at_most_the_number_of_parameters():
-    for seed in range(300):
-        G = np.random.default_rng(seed).standard_normal((5, 2)) * [1, 1e-7]
+    """Rounding makes the third of three vectors in a plane look independent for seed 35 and three others of these."""
+    for seed in range(1100):
+        rng = np.random.default_rng(seed)
+        G = rng.standard_normal((3, 2)) * [1, 10.0 ** -rng.integers(0, 9)]
         assert ff.TrainingMonitor().update_gradients(G, learning_rate=0.1).rank <= 2

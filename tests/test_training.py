@@ -464,8 +464,8 @@ def test_bad_input_of_runs():
     ]:
         with pytest.raises(error, match=message):
             descent.run(rates)
-    for limit in (0.0, np.nan):
-        with pytest.raises(ValueError, match="limit: expected a"):
+    for limit, message in ((0.0, "limit: expected a number > 0, got 0.0"), (np.nan, "limit: expected a finite number")):
+        with pytest.raises(ValueError, match=message):
             descent.run([0.1], limit=limit)
 
 

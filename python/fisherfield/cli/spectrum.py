@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import likelihoods, plot, report
 from .._validate import as_momentum
+from ..architecture import MLP
 from ..experiments import (
     METRICS,
     SYMBOLS,
@@ -25,6 +26,7 @@ from .options import (
     MATRICES,
     AddCommand,
     Answer,
+    Inputs,
     activation_names,
     add_ensemble_options,
     add_likelihood_options,
@@ -121,11 +123,17 @@ def _check_momentum(options: argparse.Namespace) -> None:
         )
 
 
-def _measure(options: argparse.Namespace, *, eigenvalues: bool) -> tuple[SpectrumComparison, str, dict[str, Any]]:
-    """Run the comparison; return it with the heading and the record of what was run."""
+def _read(options: argparse.Namespace) -> tuple[MLP, Inputs]:
+    """The ensemble and the inputs of a comparison."""
     _check_momentum(options)
     inputs = read_inputs(options, options.seeds[0] if options.seeds else 0)
-    architecture = read_architecture(options, inputs)
+    return read_architecture(options, inputs), inputs
+
+
+def _measure(
+    options: argparse.Namespace, architecture: MLP, inputs: Inputs, *, eigenvalues: bool
+) -> tuple[SpectrumComparison, str, dict[str, Any]]:
+    """Run the comparison; return it with the heading and the record of what was run."""
     found = compare(
         architecture,
         inputs.argument,
@@ -175,7 +183,7 @@ def _notes(prediction: PredictedMetric) -> list[str]:
 
 def run_spectrum(options: argparse.Namespace) -> Answer:
     path = picture_path(options, _PICTURE)
-    found, heading, record = _measure(options, eigenvalues=True)
+    found, heading, record = _measure(options, *_read(options), eigenvalues=True)
     if not any(statistics.maximum > 0 for statistics in found.measured):
         path = None  # nothing to draw: no gradient passes through these networks
     comparison = found.comparison(options.momentum)
@@ -211,15 +219,15 @@ def _draw(path: Path, found: SpectrumComparison, options: argparse.Namespace) ->
 
 
 def run_learning_rate(options: argparse.Namespace) -> Answer:
-    inputs = read_inputs(options, options.seeds[0] if options.seeds else 0)
+    architecture, inputs = _read(options)
     predicted = predicted_rates(
-        read_architecture(options, inputs),
+        architecture,
         inputs.argument,
         options.momentum,
         options.likelihood,
         batch_size=options.batch_size,
     )
-    found, heading, record = _measure(options, eigenvalues=False)
+    found, heading, record = _measure(options, architecture, inputs, eigenvalues=False)
     comparison = found.comparison(options.momentum).select("maximum", "critical rate")
     batch = f"a typical batch of {options.batch_size} by itself"
     rows = [

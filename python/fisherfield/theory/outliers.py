@@ -40,7 +40,7 @@ from fisherfield.architecture import MLP
 
 from .inputs import OrderParameters
 
-__all__ = ["goe_maximum", "outlier_spread"]
+__all__ = ["goe_maximum", "outlier_spread", "require_fresh_weights"]
 
 Array = npt.NDArray[np.float64]
 
@@ -82,9 +82,7 @@ def outlier_spread(arch: MLP, order: OrderParameters, num_samples: int) -> float
     >>> round(outlier_spread(arch, ff.mean_field(arch, 100).order_parameters, 100), 3)
     1.841
     """
-    if arch.residual or arch.init != "gaussian":
-        kind = "residual network" if arch.residual else f"{arch.init} weights"
-        raise ValueError(f"arch: expected Gaussian weights and no skips, got {kind}")
+    require_fresh_weights(arch)
     count, bias = positive_int(num_samples, "num_samples"), float(arch.has_biases)
     same = np.array([order.qhat, order.qtilde, order.q])
     other = np.fmin(np.fmax([order.qhat_st, order.qtilde_st, order.q_st], 0.0), same)  # NaN: there are no others
@@ -101,6 +99,13 @@ def outlier_spread(arch: MLP, order: OrderParameters, num_samples: int) -> float
             sizes = tuple(sorted(map(labels.count, set(labels))))
             variance += weight * weight_vars[m + 1] ** 2 / widths[m + 1] * path * slopes[sizes]
     return math.sqrt(variance)
+
+
+def require_fresh_weights(arch: MLP) -> None:
+    """Refuse networks whose weights are not independent of each other, or that pass by them."""
+    if arch.residual or arch.init != "gaussian":
+        kind = "residual network" if arch.residual else f"{arch.init} weights"
+        raise ValueError(f"arch: expected Gaussian weights and no skips, got {kind}")
 
 
 def _patterns(num_samples: int) -> list[tuple[float, tuple[int, ...]]]:

@@ -24,7 +24,7 @@ from .bulk import BulkLaw, bulk_law
 from .gaussian import DEFAULT_TOL, check_tol, warn_unconverged
 from .inputs import InputStatistics, OrderParameters
 from .metric import LayerSum, PredictedMetric
-from .outliers import goe_maximum, outlier_spread
+from .outliers import goe_maximum, outlier_spread, require_fresh_weights
 from .outputs import Betas, IdentityOutputs, Outputs, SampledOutputs, float64
 
 __all__ = ["MeanField", "WideOutputBounds", "mean_field"]
@@ -751,9 +751,7 @@ class MeanField:
         (66.8, 80.6)
         """
         self._require_gaussian("largest_outlier")
-        if self.arch.residual or self.arch.init != "gaussian":
-            kind = "residual network" if self.arch.residual else f"{self.arch.init} weights"
-            raise ValueError(f"arch: expected Gaussian weights and no skips for largest_outlier, got {kind}")
+        require_fresh_weights(self.arch)
         refined = self.refined_statistics
         if self.is_centered or self.num_outputs == 1:
             return refined.maximum
