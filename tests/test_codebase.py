@@ -78,7 +78,7 @@ def test_every_build_has_a_stub():
 # --- rooms ----------------------------------------------------------------------------------------------
 
 GROUND = {
-    "_config", "_cuda", "_engines", "_executor", "_memory", "_native", "_cpu", "_validate", "activations",
+    "_config", "_engines", "_executor", "_memory", "_native", "_cpu", "_validate", "activations", "devices",
     "eigenpairs", "estimators", "lanczos", "likelihoods", "spectrum", "statistics", *BUILDS,
 }  # fmt: skip
 ENSEMBLE = {"architecture"}  # drawn from by the measuring side, averaged over by the theory

@@ -97,7 +97,7 @@ def test_automatic_choice(monkeypatch):
     assert many.solve(np.ones(many.shape[0]), 10.0, details=True, tol=1e-3).method == "matrix-free"
     assert many.solve(np.ones(many.shape[0]), 1e-5, details=True).method == "dense"
     full = ff.Fisher(*wide(1500))
-    monkeypatch.setattr("fisherfield.solve.available_bytes", lambda: 2**20)
+    monkeypatch.setattr("fisherfield.solve.available_beside", lambda array: 2**20)
     assert full.solve(np.ones(full.shape[0]), 1.0, details=True, tol=1e-3).method == "matrix-free"
 
 

@@ -40,6 +40,8 @@ void bind_activations(py::module_& m) {
       .def_property_readonly("kinks",
                              [](const Activation& phi) { return py::tuple(py::cast(fisherfield::kinks(phi))); })
       .def_property_readonly("is_odd", &fisherfield::is_odd)
+      .def_property_readonly("kind", [](const Activation& phi) { return static_cast<int>(phi.kind); })
+      .def_readonly("parameter", &Activation::parameter)
       .def("evaluate", &evaluate<double>, py::arg("u").noconvert(), py::arg("order") = 1,
            "Values and derivatives up to the order (0, 1 or 2) at every entry of u.")
       .def("evaluate", &evaluate<float>, py::arg("u").noconvert(), py::arg("order") = 1);

@@ -143,6 +143,40 @@ py::tuple tile(const Recursion& self, const Array<double>& x, Array<double> out,
   return py::make_tuple(to_array(result.sums)) + to_tuple(result.accuracy);
 }
 
+// How a hidden layer's pairs go by Mehler's series: E phi, E phi^2 and E phi'^2 of every sample, the coefficients of even
+// and of odd order, and the tails (rows are padded); None where there is a closed form.
+py::object series(const Recursion& self, Index layer) {
+  require(0 <= layer && layer + 1 < self.depth->ensemble().depth(), "layer of a series");
+  const auto* kernel = dynamic_cast<const MehlerKernel*>(&self.depth->kernel(layer));
+  if (!kernel) return py::none();
+  Array<double> mean(kernel->size(), kernel->means().data()), square(kernel->size()), square_first(kernel->size());
+  kernel->diagonal(square.mutable_data(), square_first.mutable_data());
+  return py::make_tuple(mean, square, square_first, to_array(kernel->coefficients(0)),
+                        to_array(kernel->coefficients(1)), to_array(kernel->tails()));
+}
+
+// Moments of a hidden layer over the pairs (s, t), given one by one with their covariances, in [begin, end).
+py::tuple layer_pairs(const Recursion& self, Index layer, const Array<Index>& s, const Array<Index>& t,
+                      const Array<double>& cov, Array<double> value, Array<double> first, Index begin, Index end) {
+  const Index count = s.size(), samples = self.depth->single().q.columns;
+  require(0 <= layer && layer + 1 < self.depth->ensemble().depth() && t.size() == count && cov.size() == count &&
+              value.size() == count && first.size() == count && 0 <= begin && end <= count,
+          "pairs of a layer");
+  const Index *left = s.data(), *right = t.data();
+  for (Index i = begin; i < end; ++i)
+    require(0 <= left[i] && left[i] < samples && 0 <= right[i] && right[i] < samples, "samples of a pair");
+  const double* covariance = cov.data();
+  double *values = value.mutable_data(), *firsts = first.mutable_data();
+  Accuracy accuracy;
+  {
+    py::gil_scoped_release nogil;
+    const PairKernel& kernel = self.depth->kernel(layer);
+    for (Index i = begin; i < end; ++i)
+      accuracy.include(kernel.row(left[i], right[i], right[i] + 1, covariance + i, values + i, firsts + i));
+  }
+  return to_tuple(accuracy);
+}
+
 Array<double> mean_squares(const Array<double>& x) {
   require(x.ndim() == 2, "X");
   const std::vector<double> out = Inputs{x.data(), x.shape(0), x.shape(1)}.mean_squares();
@@ -221,6 +255,10 @@ void bind_theory(py::module_& m) {
       .def("equicorrelated", &equicorrelated, py::arg("overlap"))
       .def("dual_tile", &tile, py::arg("x").noconvert(), py::arg("out").noconvert(), py::arg("row"), py::arg("rows"),
            py::arg("column"), py::arg("columns"), py::arg("width"), py::arg("bias"))
+      .def("series", &series, py::arg("layer"))
+      .def("layer_pairs", &layer_pairs, py::arg("layer"), py::arg("s").noconvert(), py::arg("t").noconvert(),
+           py::arg("cov").noconvert(), py::arg("value").noconvert(), py::arg("first").noconvert(), py::arg("begin"),
+           py::arg("end"))
       .def("fisher_rao_norms", &fisher_rao_norms);
   py::class_<Subordination>(m, "Subordination")
       .def(py::init(&make_subordination), py::arg("point"), py::arg("operations"))

@@ -9,6 +9,7 @@ from ._config import show_config
 from .activations import Activation
 from .architecture import MLP, ResidualMLP
 from .conditional import ConditionalFisher, conditional_fisher
+from .devices.pool import GPUPool
 from .diagonal import DiagonalEstimate, DiagonalVariance, diagonal_variance, estimate_diagonal
 from .experiments.rates import CriticalLearningRate, critical_learning_rate
 from .features import FeatureMetric, feature_metric
@@ -40,6 +41,7 @@ __all__ = [
     "FeatureMetric",
     "Fisher",
     "FisherStatistics",
+    "GPUPool",
     "InputStatistics",
     "IsometryPoint",
     "MeanField",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 from typing import Any, Literal, overload
@@ -10,7 +11,8 @@ from typing import Any, Literal, overload
 import numpy as np
 import scipy
 
-from . import _executor, _native
+from . import _executor, _native, devices
+from .devices.cuda_kernels import compiled_file
 
 __all__ = ["config_text", "show_config", "version"]
 
@@ -75,8 +77,29 @@ def _configuration() -> dict[str, dict[str, Any]]:
         },
         "threads": {"fisherfield": _executor.num_threads(), "blas": blas.pop("threads")},
         "BLAS": blas,
-        "CUDA": {"kernels": "not built"},
+        "CUDA": _cuda(),
     }
+
+
+def _cuda() -> dict[str, Any]:
+    """Return what work on a GPU needs, and the GPUs that are there."""
+    if importlib.util.find_spec("cupy") is None:
+        return {"cupy": "not installed (pip install fisherfield[cuda13])"}
+    cupy = devices.import_cupy()
+    kernels = "compiled on first use (NVRTC)" if compiled_file() is None else "built"
+    found = {"cupy": cupy.__version__, "kernels": kernels}
+    runtime = cupy.cuda.runtime
+    try:
+        gpus = [runtime.getDeviceProperties(index) for index in range(runtime.getDeviceCount())]
+    except runtime.CUDARuntimeError as error:
+        return found | {"GPUs": f"no GPU found: {error}"}
+    driver = runtime.driverGetVersion()
+    return found | {"driver": f"for CUDA {driver // 1000}.{driver % 1000 // 10}", "GPUs": [_gpu(gpu) for gpu in gpus]}
+
+
+def _gpu(properties: dict[str, Any]) -> str:
+    name, memory = properties["name"].decode(), properties["totalGlobalMem"] / 2**30
+    return f"{name} (compute capability {properties['major']}.{properties['minor']}, {memory:.4g} GiB)"
 
 
 def _blas() -> dict[str, Any]:

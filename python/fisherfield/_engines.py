@@ -3,6 +3,7 @@
 What all tasks of a job have in common, its payload, reaches every worker once and is kept there. A task names the job
 only; a worker that lacks the payload answers so, and the next task carries it along. Workers of Dask have addresses, to
 which it is sent directly: in a task it would be part of a graph, scattered it would be dropped where it is not in use.
+The threads of a pool of GPUs are workers too: each has a payload of its own, on its GPU, until the job is done.
 """
 
 from __future__ import annotations
@@ -19,21 +20,30 @@ from threading import Lock
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
-from . import _executor, _native
+from . import _executor, _native, devices
 from ._config import version
+from .devices.pool import GPUPool, gpu_of_worker
 
 __all__ = ["check_engine", "completed", "num_workers", "shares_memory", "worker_threads"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_Worker = tuple[str, int, int | None]  # host, process, GPU of the thread
+_Key = tuple[str, int | None]  # job, GPU of the thread
+
 _KEPT_JOBS = 2  # payloads that a worker keeps: two jobs that take turns do not send theirs again and again
-_payloads: OrderedDict[str, Any] = OrderedDict()  # of this process as a worker, by job
+_payloads: OrderedDict[_Key, Any] = OrderedDict()  # of the workers in this process
 _receiving = Lock()
 
 
-def check_engine(executor: Any) -> None:
-    """Refuse what is no executor."""
+def check_engine(executor: Any, like: Any) -> None:
+    """Refuse what is no executor, or none for work on an array like this one."""
+    if isinstance(executor, GPUPool) and not devices.is_cuda(like):
+        raise TypeError(
+            "executor: expected a network and inputs on a GPU with a GPUPool, got those on the cpu; move them with "
+            "net.to('cuda') and cupy.asarray(X)"
+        )
     if executor is not None and not isinstance(executor, Executor):
         hint = "; use client.get_executor()" if hasattr(executor, "get_executor") else ""
         raise TypeError(
@@ -76,7 +86,7 @@ class _Job:
 class _Answer(Generic[Result]):
     """A worker's answer: the result, or that it lacks the payload."""
 
-    worker: tuple[str, int]
+    worker: _Worker
     lacking: bool
     result: Result | None = None
 
@@ -87,12 +97,12 @@ def _build() -> tuple[str, str]:
 
 def _perform(job: _Job, payload: bytes | None, function: Callable[[Any, Item], Result], item: Item) -> _Answer[Result]:
     """Do one task, on the worker."""
-    worker = (socket.gethostname(), os.getpid())
+    worker = (socket.gethostname(), os.getpid(), gpu_of_worker())
     _receive(job, payload)
     with _receiving:
-        if job.token not in _payloads:
+        if not _holds(job):
             return _Answer(worker, lacking=True)
-        held = _payloads[job.token]
+        held = _payloads[_key(job)]
     return _Answer(worker, lacking=False, result=function(held, item))
 
 
@@ -105,18 +115,26 @@ def _receive(job: _Job, payload: bytes | None) -> None:
             "version, and set FISHERFIELD_ISA to a level that all have"
         )
     with _receiving:
-        if payload is not None and job.token not in _payloads:
-            _payloads[job.token] = _unpickled(payload)
-            while len(_payloads) > _KEPT_JOBS:
-                _payloads.popitem(last=False)
+        if payload is not None and not _holds(job):
+            _payloads[_key(job)] = _unpickled(payload)
+            own = [key for key in _payloads if key[1] == gpu_of_worker()]
+            for key in own[:-_KEPT_JOBS]:
+                del _payloads[key]
+
+
+def _key(job: _Job) -> _Key:
+    return job.token, gpu_of_worker()
 
 
 def _holds(job: _Job) -> bool:
-    return job.token in _payloads
+    return _key(job) in _payloads
 
 
 def _forget(job: _Job) -> None:
-    _payloads.pop(job.token, None)
+    """Keep the payload no longer, on any GPU of this process."""
+    with _receiving:
+        for key in [key for key in _payloads if key[0] == job.token]:
+            del _payloads[key]
 
 
 def _pickled(payload: Any) -> bytes:
@@ -171,7 +189,7 @@ def completed(
         submit = partial(submit, pure=False)  # a task that is submitted again is not answered from memory
     running: dict[Future[_Answer[Result]], Item] = {}
     carrying: set[Future[_Answer[Result]]] = set()  # tasks on their way with the payload
-    lacking: set[tuple[str, int]] = set()  # workers that wait for it
+    lacking: set[_Worker] = set()  # workers that wait for it
     try:
         while waiting or running:
             while waiting and len(running) < limit:
@@ -194,7 +212,9 @@ def completed(
                     lacking.discard(answer.worker)
                     yield item, answer.result  # type: ignore[misc]
     finally:
-        for future in running:
-            future.cancel()
+        started = [future for future in running if not future.cancel()]
         if client is not None:
             client.run(_forget, job, on_error="ignore")
+        if isinstance(executor, GPUPool):
+            wait(started)  # lest one of them receives the payload again
+            _forget(job)

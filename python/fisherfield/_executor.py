@@ -39,6 +39,7 @@ def check_executor(executor: Executor | None) -> None:
     if executor is None:
         return
     foreign = type(executor).__module__.partition(".")[0] in ("distributed", "mpi4py")
+    foreign = foreign or type(executor).__module__ == "fisherfield.devices.pool"  # its workers have GPUs of their own
     if isinstance(executor, ProcessPoolExecutor) or foreign or not isinstance(executor, Executor):
         raise TypeError(
             "executor: expected a concurrent.futures.ThreadPoolExecutor (or another executor whose workers share "

@@ -18,6 +18,10 @@ class Activation:
     def kinks(self) -> tuple[float, ...]: ...
     @property
     def is_odd(self) -> bool: ...
+    @property
+    def kind(self) -> int: ...
+    @property
+    def parameter(self) -> float: ...
     def evaluate(self, u: FloatArray, order: int = ...) -> tuple[FloatArray, ...]: ...
 
 _Layer = tuple[FloatArray, FloatArray, bool]
@@ -168,6 +172,18 @@ class DepthRecursion:
         width: Sequence[float],
         bias: Sequence[float],
     ) -> tuple[_Float64, float, int]: ...
+    def series(self, layer: int) -> tuple[_Float64, ...] | None: ...
+    def layer_pairs(
+        self,
+        layer: int,
+        s: npt.NDArray[np.int64],
+        t: npt.NDArray[np.int64],
+        cov: FloatArray,
+        value: FloatArray,
+        first: FloatArray,
+        begin: int,
+        end: int,
+    ) -> _Accuracy: ...
     def fisher_rao_norms(self) -> tuple[_Float64, float, int]: ...
 
 _Complex128 = npt.NDArray[np.complex128]

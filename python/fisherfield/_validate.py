@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import devices
+
 Float = np.float32 | np.float64
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -29,6 +31,7 @@ __all__ = [
     "number",
     "positive_int",
     "require_finite",
+    "same_device",
     "same_dtype",
 ]
 
@@ -46,7 +49,7 @@ def as_dtype(dtype: npt.DTypeLike, name: str = "dtype") -> np.dtype[Any]:
 
 def as_floats(value: Any, name: str) -> FloatArray:
     """Return ``value`` as a float32 or float64 array; lists of integers become float64, other dtypes are refused."""
-    array = np.asarray(value)
+    array: FloatArray = devices.as_array(value)
     if not hasattr(value, "dtype") and array.dtype.kind in "iu":
         array = array.astype(np.float64)
     if array.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
@@ -62,12 +65,13 @@ def as_float_array(value: Any, name: str, *, ndim: int, shape: Sequence[int | No
 
     Lists of numbers become float64; an array of another dtype is refused rather than cast.
     """
-    if np.ma.is_masked(value):
+    if np.ma.isMaskedArray(value) and np.ma.is_masked(value):
         raise ValueError(f"{name}: expected numbers only, got masked entries; fill or remove them")
     try:
         array = as_floats(value, name)
     except ValueError as error:
         raise ValueError(f"{name}: expected {ndim} dimensions, got rows of different lengths") from error
+    devices.require_current(array, name)
     if array.ndim != ndim:
         raise ValueError(f"{name}: expected {ndim} dimension{'s' * (ndim != 1)}, got shape {array.shape}")
     if shape is not None and any(
@@ -80,7 +84,8 @@ def as_float_array(value: Any, name: str, *, ndim: int, shape: Sequence[int | No
     if not np.isfinite(array).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"{name}: expected finite numbers, got {array[where]} at index {where}")
-    return np.ascontiguousarray(array)
+    contiguous: FloatArray = devices.contiguous(array)
+    return contiguous
 
 
 def as_sequence(value: Any, name: str, expected: str) -> Sequence[Any]:
@@ -93,7 +98,7 @@ def as_sequence(value: Any, name: str, expected: str) -> Sequence[Any]:
 
 
 def same_dtype(arrays: Iterable[tuple[str, FloatArray]]) -> np.dtype[Any]:
-    """Return the one dtype of all named arrays; mixed precision raises ``TypeError``."""
+    """Return the one dtype of all named arrays; mixed precision, or arrays on several devices, raise ``TypeError``."""
     pairs = list(arrays)
     first_name, first = pairs[0]
     for name, array in pairs[1:]:
@@ -102,13 +107,25 @@ def same_dtype(arrays: Iterable[tuple[str, FloatArray]]) -> np.dtype[Any]:
                 f"{name}: expected {first.dtype} like {first_name}, got {array.dtype}; "
                 "give every array the same precision, for instance with .astype"
             )
+        same_device((first_name, first), (name, array))
     return first.dtype
+
+
+def same_device(reference: tuple[str, FloatArray], other: tuple[str, FloatArray]) -> None:
+    """Refuse an array on another device than the reference."""
+    wanted, found = (devices.name_of(array) for _, array in (reference, other))
+    if wanted != found:
+        move = "cupy.asnumpy" if wanted == "cpu" else "cupy.asarray"
+        raise TypeError(
+            f"{other[0]}: expected an array on {wanted} like {reference[0]}, got one on {found}; move it with {move} "
+            f"(a network with net.to)"
+        )
 
 
 def require_finite(result: npt.ArrayLike, name: str) -> None:
     """Refuse a result that overflowed on the way from finite inputs."""
     if not np.isfinite(result).all():
-        dtype = np.asarray(result).dtype
+        dtype = getattr(result, "dtype", np.dtype(np.float64))
         raise ValueError(
             f"{name}: expected finite numbers, got inf or NaN: squares of gradients overflow {dtype}; "
             "scale the inputs or weights down" + (", or use float64" if dtype == np.float32 else "")

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import devices
 from ._native import kernels
-from ._validate import FloatArray, as_floats, as_sequence, number, positive_int
+from ._validate import FloatArray, as_floats, as_sequence, number, positive_int, same_device
 
 __all__ = ["Activation", "available", "custom", "elu", "get", "leaky_relu"]
 
@@ -128,13 +129,13 @@ class Activation:
         """
         array = as_floats(u, "u")
         if not array.flags.c_contiguous:  # ascontiguousarray would turn shape () into (1,)
-            array = np.ascontiguousarray(array)
+            array = devices.contiguous(array)
         if positive_int(order, "order", minimum=0) > 2:
             raise ValueError(f"order: expected 0, 1 or 2, got {order}")
         if self.functions:
             labels = (self.name, f"first derivative of {self.name}", f"second derivative of {self.name}")
             return tuple(_apply(*pair, array) for pair in zip(self.functions[: order + 1], labels, strict=False))
-        outputs: tuple[FloatArray, ...] = self.native.evaluate(array, order)
+        outputs: tuple[FloatArray, ...] = devices.of(array).evaluate(self.native, array, order)
         return outputs
 
     def __repr__(self) -> str:
@@ -257,16 +258,17 @@ def custom(
 
 
 def _apply(function: Function, what: str, u: FloatArray) -> FloatArray:
-    frozen = u.view()
-    frozen.flags.writeable = False  # no function may change what the next one is given
-    values = np.asarray(function(frozen), order="C")
+    frozen = devices.read_only(u.view())  # no function may change what the next one is given
+    values = devices.as_array(function(frozen))
     if values.shape != u.shape or values.dtype != u.dtype:
         raise ValueError(
             f"{what}: expected an array of the shape and dtype of u, {u.shape} and {u.dtype}, got "
             f"{values.shape} "
             f"and {values.dtype}; write it with NumPy functions that act entry by entry and keep the dtype"
         )
-    return values
+    same_device(("u", u), (what, values))
+    contiguous: FloatArray = values if values.flags.c_contiguous else devices.contiguous(values)
+    return contiguous
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from . import devices
 from ._executor import Progress
 from ._validate import (
     FloatArray,
@@ -104,8 +105,7 @@ class Centered(MatrixFreeMetric):
 
     @cached_property
     def _output_seeds(self) -> FloatArray:
-        seeds = self.original._seeds(self._outputs, self._scored_targets)
-        seeds.flags.writeable = False
+        seeds: FloatArray = devices.read_only(self.original._seeds(self._outputs, self._scored_targets))
         return seeds
 
     @cached_property
@@ -115,7 +115,7 @@ class Centered(MatrixFreeMetric):
     @property
     def _has_unit_seeds(self) -> bool:
         """Whether the original's dual already is the products of the outputs' gradients."""
-        return np.array_equal(self._output_seeds, self._unit_seeds)
+        return bool(np.array_equal(self._output_seeds, self._unit_seeds))
 
     @cached_property
     def _gradients(self) -> GradientMap:
@@ -125,7 +125,8 @@ class Centered(MatrixFreeMetric):
         return Centered(self.original._subsample(samples))
 
     def _seed_products(self, c: FloatArray) -> FloatArray:
-        return np.asarray(np.einsum("rtc,kc->krt", self._output_seeds, c))
+        products: FloatArray = np.einsum("rtc,kc->krt", self._output_seeds, c)
+        return products
 
     @property
     def _operations(self) -> dict[str, float]:
@@ -144,7 +145,7 @@ class Centered(MatrixFreeMetric):
     def _gram(self, tile: int | None, executor: Executor | None, progress: Progress) -> FloatArray:
         kernel = self._output_kernel(tile, executor, progress)
         if not self._has_unit_seeds:
-            columns = np.ascontiguousarray(_times_seeds(self._output_seeds, kernel).T)
+            columns = devices.contiguous(_times_seeds(self._output_seeds, kernel).T)
             kernel = _times_seeds(self._output_seeds, columns)
         _symmetrize(kernel)
         return kernel
@@ -163,13 +164,15 @@ class Centered(MatrixFreeMetric):
 
     def _file_work(self, tile: int, executor: Executor | None) -> Work:
         # the means run over all samples: one tile, from memory
-        return lambda pairs: ((pair, self.dual(executor=executor)) for pair in pairs)
+        return lambda pairs: ((pair, devices.on_host(self.dual(executor=executor))) for pair in pairs)
 
     def _output_kernel(self, tile: int | None, executor: Executor | None, progress: Progress) -> FloatArray:
         """The products of all outputs' gradients less their means, (C T, C T)."""
         C, T = self.net.num_outputs, self.num_samples
+        kernel: FloatArray
         if self._has_unit_seeds:
-            kernel = self.original.dual(tile=tile, executor=executor, progress=progress).copy()
+            dual = self.original.dual(tile=tile, executor=executor, progress=progress)
+            kernel = devices.as_like(dual, self.X).copy()  # that of a file is on the host
         else:
             kernel = self.original._gram(tile, executor, progress, self._unit_seeds)
         for rows in kernel.reshape(C, T, C, T):
@@ -184,7 +187,7 @@ class Centered(MatrixFreeMetric):
         # sum_r (S_r . (J_t - mean))^2 multiplied out, with Q_t = S_t S_t^T; a mean over samples of each term
         seeds, mean = self._output_seeds, self._mean_gradients
         information = np.einsum("rtk,rtq->ktq", seeds, seeds)
-        total = self.original._diagonal(progress, seeds)
+        total: FloatArray = self.original._diagonal(progress, seeds)
         factor = self._scale * self.num_samples
         cross = self.original._summed_gradients(information)
         total -= 2 * factor * np.einsum("kp,kp->p", mean, cross)
@@ -221,6 +224,6 @@ def _symmetrize(matrix: FloatArray, step: int = 256) -> None:
 def _times_seeds(seeds: FloatArray, matrix: FloatArray) -> FloatArray:
     """``S^T matrix`` for the block-diagonal S of seeds (R, T, C): rows (C T) to (R T), both output-major."""
     num_seeds, samples, num_outputs = seeds.shape
-    S = np.ascontiguousarray(seeds.transpose(1, 0, 2))  # (T, R, C)
+    S = devices.contiguous(seeds.transpose(1, 0, 2))  # (T, R, C)
     products: FloatArray = np.matmul(S, matrix.reshape(num_outputs, samples, -1).transpose(1, 0, 2))
     return products.transpose(1, 0, 2).reshape(num_seeds * samples, -1)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _executor, spectrum
-from ._executor import Progress, check_executor, reporter
-from ._memory import require_memory
+from . import _executor, devices, spectrum
+from ._executor import SERIAL, Progress, check_executor, reporter
+from ._memory import batch_bytes, require_memory
 from ._validate import FloatArray, as_float_array, require_finite
 from .factors import BATCH_BYTES, FactoredJacobian, LayerFactors, backward, bytes_per_sample, require_finite_outputs
 from .gram import gram_matrix
@@ -103,12 +103,12 @@ class ConditionalFisher:
                 "use fewer outputs or float32"
                 if N == 1
                 else "eigenvalues(), mean, variance and maximum hold that of few inputs at a time",
+                self.X,
             )
-            kept = np.empty((N, C, C), self.dtype)
+            kept = np.empty((N, C, C), self.dtype, like=self.X)
             for begin, part in self._batches(progress):
                 kept[begin : begin + len(part)] = part
-            kept.flags.writeable = False
-            self._dual = kept
+            self._dual = devices.read_only(kept)
         return self._shaped(self._dual)
 
     def eigenvalues(self, *, progress: Progress = None) -> FloatArray:
@@ -139,13 +139,13 @@ class ConditionalFisher:
                 (N * C + C**2) * self.dtype.itemsize + self._work_bytes,
                 f"the {C} x {C} matrix of one input, its copy for LAPACK and the eigenvalues of {N}",
                 "use fewer outputs or float32",
+                self.X,
             )
-            values = np.empty((N, C), self.dtype)
+            values = np.empty((N, C), self.dtype, like=self.X)
             moments = np.empty((N, 2))
             for n, K in self._duals(progress):
                 values[n], moments[n] = spectrum.eigenvalues(K), _mean_and_variance(K)
-            values.flags.writeable = False
-            self._eigenvalues, self._moments = values, moments
+            self._eigenvalues, self._moments = devices.read_only(values), moments
         return self._shaped(self._eigenvalues)
 
     @property
@@ -171,7 +171,8 @@ class ConditionalFisher:
         :math:`\mu = 0` Hayase, Karakida 2021).
         """
         self.eigenvalues()
-        rates = [critical_learning_rate(float(top), momentum) for top in self._eigenvalues[:, 0]]
+        tops = devices.on_host(self._eigenvalues[:, 0])
+        rates = [critical_learning_rate(float(top), momentum) for top in tops]
         return self._scalar(np.array(rates))
 
     @property
@@ -189,7 +190,7 @@ class ConditionalFisher:
 
     @cached_property
     def _moments(self) -> npt.NDArray[np.float64]:
-        """Mean and variance, (N, 2)."""
+        """Mean and variance, (N, 2), on the host."""
         moments = np.empty((len(self.X), 2))
         for n, K in self._duals():
             moments[n] = _mean_and_variance(K)
@@ -199,8 +200,8 @@ class ConditionalFisher:
     def _squared_norms(self) -> npt.NDArray[np.float64]:
         found = np.concatenate([norms for norms, _ in self._forward_batches()])
         require_finite(found, "squared_norms")
-        found.flags.writeable = False
-        return found
+        kept: npt.NDArray[np.float64] = devices.read_only(found)
+        return kept
 
     def _duals(self, progress: Progress = None) -> Iterator[tuple[int, FloatArray]]:
         """Index and dual of every input. The dual of a single one is kept."""
@@ -208,7 +209,7 @@ class ConditionalFisher:
             self.dual(progress=progress)
             yield from enumerate(self._dual)
             return
-        require_memory(self._work_bytes, "a batch of dual matrices", "use fewer outputs or float32")
+        require_memory(self._work_bytes, "a batch of dual matrices", "use fewer outputs or float32", self.X)
         for begin, part in self._batches(progress):
             yield from enumerate(part, begin)
 
@@ -228,7 +229,8 @@ class ConditionalFisher:
     def _batch_size(self) -> int:
         """Inputs that go through the network together, so that small outputs make large matrix products."""
         C = self.net.num_outputs
-        return max(1, BATCH_BYTES // (bytes_per_sample(self.net, C) + C**2 * self.dtype.itemsize))
+        per_input = bytes_per_sample(self.net, C) + C**2 * self.dtype.itemsize
+        return max(1, batch_bytes(self.X, BATCH_BYTES) // per_input)
 
     @property
     def _group_size(self) -> int:
@@ -253,12 +255,14 @@ class ConditionalFisher:
         """Duals of a batch of inputs, (n, C, C). ``report`` is called after each layer."""
         norms, slopes = self._forward(X)
         C = self.net.num_outputs
-        duals = np.zeros((len(X), C, C), self.dtype)
-        terms = zip(norms.T[-2::-1], self._backpropagated(slopes, report), strict=True)
+        duals = np.zeros((len(X), C, C), self.dtype, like=X)
+        of_layers = devices.on_host(norms).T  # numbers for each layer and input
+        terms = zip(of_layers[-2::-1], self._backpropagated(slopes, report), strict=True)
         with np.errstate(over="ignore", invalid="ignore"):
             while group := list(islice(terms, self._group_size)):
                 self._add(group, duals)
-            duals[:, range(C), range(C)] += norms[:, -1:].astype(self.dtype)  # the seeds of the last layer are 1
+            diagonals = duals.reshape(len(X), -1)[:, :: C + 1]
+            diagonals += norms[:, -1:].astype(self.dtype)  # the seeds of the last layer are 1
         report()
         require_finite(duals.diagonal(axis1=1, axis2=2), "dual()")  # bounds every entry, by Cauchy-Schwarz
         return duals
@@ -276,17 +280,18 @@ class ConditionalFisher:
             report()
             yield delta
 
-    def _add(self, group: list[tuple[FloatArray, FloatArray]], duals: FloatArray) -> None:
+    def _add(self, group: list[tuple[npt.NDArray[np.float64], FloatArray]], duals: FloatArray) -> None:
         """Add the terms of some layers, squared norms (n,) and seeds (C, n, M_l), to the duals (n, C, C)."""
+        executor = SERIAL if devices.is_cuda(duals) else self._executor  # a GPU works on one after the other
 
         def add(n: int) -> None:
             layers = tuple(_as_samples(float(norms[n]), seeds[:, n]) for norms, seeds in group)
-            duals[n] += gram_matrix(FactoredJacobian(layers), 1.0, executor=self._executor)
+            duals[n] += gram_matrix(FactoredJacobian(layers), 1.0, executor=executor)
 
-        _executor.run(add, range(len(duals)), self._executor)
+        _executor.run(add, range(len(duals)), executor)
 
     def _forward_batches(self) -> Iterator[tuple[npt.NDArray[np.float64], list[FloatArray]]]:
-        step = max(1, BATCH_BYTES // bytes_per_sample(self.net, 0))
+        step = max(1, batch_bytes(self.X, BATCH_BYTES) // bytes_per_sample(self.net, 0))
         for begin in range(0, len(self.X), step):
             yield self._forward(self.X[begin : begin + step])
 
@@ -307,7 +312,10 @@ class ConditionalFisher:
         return shaped
 
     def _scalar(self, array: npt.NDArray[np.float64]) -> float | npt.NDArray[np.float64]:
-        return float(array[0]) if self._single else array.copy()
+        if self._single:
+            return float(array[0])
+        several: npt.NDArray[np.float64] = devices.as_like(array, self.X).copy()
+        return several
 
     def __repr__(self) -> str:
         inputs = "one input" if self._single else f"N={len(self.X)}"
@@ -330,8 +338,8 @@ def _squared_norms(h: FloatArray) -> npt.NDArray[np.float64]:
 
 def _as_samples(squared_norm: float, seeds: FloatArray) -> LayerFactors:
     """A layer of one input (C, M_l) as one of C samples and a single seed, which can be cut into tiles."""
-    A = np.full((len(seeds), 1), math.sqrt(squared_norm), seeds.dtype)
-    return LayerFactors(A, np.ascontiguousarray(seeds)[None], False)
+    A = np.full_like(seeds, math.sqrt(squared_norm), order="C", shape=(len(seeds), 1))
+    return LayerFactors(A, devices.contiguous(seeds)[None], False)
 
 
 def _mean_and_variance(K: FloatArray) -> tuple[float, float]:
@@ -341,7 +349,7 @@ def _mean_and_variance(K: FloatArray) -> tuple[float, float]:
     squares, step = 0.0, max(1, 2**20 // C)
     for begin in range(0, C, step):
         rows = K[begin : begin + step].astype(np.float64)
-        i = np.arange(len(rows))
+        i = np.arange(len(rows), like=rows)
         rows[i, begin + i] -= mean
         with np.errstate(over="ignore"):
             squares += float(np.square(rows, out=rows).sum())

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _executor
+from . import _executor, devices
 from ._memory import human
-from ._native import kernels
+from ._validate import FloatArray
 
 __all__ = ["Cost", "operations_per_second"]
 
@@ -53,27 +53,37 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.2g} s"
 
 
-_rates: dict[tuple[str, int], float] = {}  # by precision and number of threads: executors are not kept alive
+_rates: dict[tuple[str, str, int], float] = {}  # by device, precision and threads: executors are not kept alive
 
 
-def operations_per_second(dtype: np.dtype[Any], executor: Executor | None) -> float:
-    """Rate of a layer's product, measured once (in some ten milliseconds)."""
-    kind = dtype.name, _executor.workers(executor)
+def operations_per_second(dtype: np.dtype[Any], executor: Executor | None, like: FloatArray) -> float:
+    """Rate of a layer's product on the device of the array ``like``, measured once (in some ten milliseconds)."""
+    kind = devices.name_of(like), dtype.name, _executor.workers(executor)
     if kind not in _rates:
-        _rates[kind] = _measured(dtype, executor)
+        _rates[kind] = _measured(dtype, executor, like)
     return _rates[kind]
 
 
-def _measured(dtype: np.dtype[Any], executor: Executor | None) -> float:
-    size = 512
-    h = np.ones((2 * size, size), dtype)
-    W, out = np.ones((size, size), dtype), np.empty((2 * size, size), dtype)
-    flops = 2.0 * out.size * size
-    blocks = _executor.column_blocks(size, out.itemsize, flops, executor)
+def _measured(dtype: np.dtype[Any], executor: Executor | None, like: FloatArray) -> float:
+    if not devices.is_cuda(like):
+        return _rate_at(512, dtype, executor, like)[0]
+    for size in (512, 1024, 2048):
+        rate, seconds = _rate_at(size, dtype, executor, like)
+        if seconds > 5e-4:  # long beside the launch of a kernel
+            break
+    return rate
+
+
+def _rate_at(size: int, dtype: np.dtype[Any], executor: Executor | None, like: FloatArray) -> tuple[float, float]:
+    """Operations per second of a product of that size, and the seconds it takes."""
+    h, W = (np.ones_like(like, dtype, "C", shape=(rows, size)) for rows in (2 * size, size))
+    out = np.empty_like(h)
 
     def seconds() -> float:
         start = time.perf_counter()
-        _executor.run(lambda block: kernels.layer_forward(h, W, None, None, out, None, *block), blocks, executor)
+        devices.of(h).layer_forward(h, W, None, None, out, executor=executor)
+        float(out[-1, -1])  # waits for a GPU
         return time.perf_counter() - start
 
-    return flops / min(seconds() for _ in range(4))
+    fastest = min(seconds() for _ in range(4))
+    return 2.0 * out.size * size / fastest, fastest

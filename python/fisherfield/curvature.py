@@ -22,8 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import _executor
-from ._native import kernels
+from . import devices
 from ._validate import FloatArray
 from .factors import LayerFactors, backward, require_finite_outputs
 from .network import Network
@@ -86,10 +85,10 @@ class SecondDerivatives:
         B = [seeds(outputs)]
         c: list[FloatArray] = []
         for l in range(net.depth - 1, 0, -1):
-            bent = np.empty((num_bent, *slopes[l - 1].shape), net.dtype)
+            bent = np.empty((num_bent, *slopes[l - 1].shape), net.dtype, like=X)
             B.insert(0, backward(B[0], net.weights[l], slopes[l - 1], net.skips[l], executor, bends[l - 1], bent))
             c.insert(0, bent)
-        D = [*self._unit_curvatures(slopes, c, executor), np.zeros((num_bent, *outputs.shape), net.dtype)]
+        D = [*self._unit_curvatures(slopes, c, executor), np.zeros((num_bent, *outputs.shape), net.dtype, like=X)]
         return tuple(CurvedLayer(a, b, net.has_biases, d) for a, b, d in zip(A, B, D, strict=True))
 
     def _unit_curvatures(
@@ -108,19 +107,6 @@ class SecondDerivatives:
                     total += 2 * c[l + 1] * (W.diagonal() * slopes[l])
             if l + 1 < last:
                 steps = [(net.weights[m], slopes[m - 1], c[m], net.skips[m]) for m in range(l + 1, last + 1)]
-                _add_upper_curvature(steps, total, executor)
+                devices.of(total).add_upper_curvature(steps, total, executor)
             D.append(total)
         return D
-
-
-def _add_upper_curvature(
-    steps: list[tuple[FloatArray, FloatArray, FloatArray, bool]], out: FloatArray, executor: Executor | None
-) -> None:
-    """Add to D of a layer (R', T, M_l) what bends two or more layers above; steps (W, slope, c, skip) lead there."""
-    _, samples, units = out.shape
-    flops = 2.0 * samples * units * sum(step[0].size for step in steps[1:])
-    _executor.run(
-        lambda block: kernels.add_upper_curvature(steps, out, *block),
-        _executor.sample_blocks(samples, flops, executor),
-        executor,
-    )

@@ -291,10 +291,9 @@ class DiagonalVariance:
         inputs : bool
             Whether the T inputs are random too, independent draws from what they are a sample of: the total variance.
         """
-        given = (self.score if choice(method, "method", METHODS) == "score" else self.hessian) / positive_int(
-            samples, "samples"
-        )
-        return np.asarray(given + self.inputs if boolean(inputs, "inputs") else given)
+        one = self.score if choice(method, "method", METHODS) == "score" else self.hessian
+        given: FloatArray = one / positive_int(samples, "samples")
+        return given + self.inputs if boolean(inputs, "inputs") else given
 
     def standard_deviation(self, method: str, samples: int = 1, *, inputs: bool = False) -> FloatArray:
         """Return the square root of :meth:`variance`, shape (P,)."""
@@ -345,7 +344,8 @@ class DiagonalVariance:
             relative = 0.0
             if size > 0:
                 norms = [
-                    float(np.linalg.norm(np.asarray(x[part], np.float64) / size)) for x in (deviation, self.diagonal)
+                    float(np.linalg.norm(x[part].astype(np.float64, copy=False) / size))
+                    for x in (deviation, self.diagonal)
                 ]
                 relative = norms[0] / norms[1]
             count = (relative / wanted) ** 2 if relative / wanted < 1e9 else math.inf
@@ -434,7 +434,7 @@ def diagonal_variance(
 
         def seeds(outputs: FloatArray) -> FloatArray:
             found.append(outputs)
-            return unit_seeds(len(outputs), net.num_outputs, net.dtype)
+            return unit_seeds(len(outputs), net.num_outputs, outputs)
 
         layers = sweep(metric.X[begin:end], seeds, net.num_outputs, SERIAL)
         eigenvalues = _eigenvalues(law, found[0]) if bounds else None

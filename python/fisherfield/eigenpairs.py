@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg
 
+from . import devices
 from ._validate import FloatArray
 
-__all__ = ["EigenPairs", "Search", "block_lanczos", "dense_eigenpairs"]
+__all__ = ["EigenPairs", "Search", "block_lanczos", "residual_limits"]
 
 # A residual within this many roundings of the eigenvalue is as small as the products allow.
 _ROUNDINGS = 50
@@ -21,7 +20,7 @@ _FAIR = 0.1  # relative residual of a Ritz pair that is about where an eigenvalu
 
 @dataclass(frozen=True, eq=False)
 class EigenPairs:
-    r"""The k largest eigenvalues of a metric G, with what is known of their accuracy.
+    r"""The k largest eigenvalues of a metric G, with what is known of their accuracy; arrays lie where its inputs do.
 
     Attributes
     ----------
@@ -36,8 +35,8 @@ class EigenPairs:
     products : float
         Products with one vector; those with a subsample of the data count by its share of the samples.
     method : str
-        ``"dense"`` (LAPACK on the smaller of G and its dual), ``"dual matrix"`` (block Lanczos on the dual that was
-        there) or ``"matrix-free"`` (block Lanczos through the layers).
+        ``"dense"`` (LAPACK or cuSOLVER on the smaller of G and its dual), ``"dual matrix"`` (block Lanczos on the dual
+        that was there) or ``"matrix-free"`` (block Lanczos through the layers).
     tol : float
         Asked for.
     converged : bool
@@ -56,7 +55,9 @@ class EigenPairs:
     converged: bool
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{value:.6g}" for value in self.values[:4]) + (", ..." if len(self.values) > 4 else "")
+        shown = ", ".join(f"{value:.6g}" for value in devices.on_host(self.values[:4])) + (
+            ", ..." if len(self.values) > 4 else ""
+        )
         state = "converged" if self.converged else "NOT converged"
         worst = float(np.max(self.residuals / np.maximum(self.values, np.finfo(self.values.dtype).tiny)))
         return (
@@ -65,19 +66,8 @@ class EigenPairs:
         )
 
 
-def dense_eigenpairs(matrix: FloatArray, k: int, tol: float) -> EigenPairs:
-    """The k largest eigenpairs of a symmetric matrix, by LAPACK."""
-    n = len(matrix)
-    values, vectors = linalg.eigh(matrix, subset_by_index=(n - k, n - 1), check_finite=False)
-    values, vectors = np.ascontiguousarray(values[::-1]), np.ascontiguousarray(vectors[:, ::-1])
-    scale = np.abs(values).max() or 1.0
-    residuals = scale * np.linalg.norm(matrix / scale @ vectors - vectors * (values / scale), axis=0)
-    done = bool((residuals <= _limits(values, tol)).all())
-    return EigenPairs(values, vectors, residuals.astype(values.dtype), 0, 0.0, "dense", tol, done)
-
-
-def _limits(values: FloatArray, tol: float) -> FloatArray:
-    """Residuals of converged pairs, of eigenvalues in descending order."""
+def residual_limits(values: FloatArray, tol: float) -> FloatArray:
+    """Return the residuals that converged pairs have at most, of eigenvalues in descending order."""
     limits: FloatArray = np.maximum(tol * values, _ROUNDINGS * np.finfo(values.dtype).eps * abs(values[0]))
     return limits
 
@@ -118,7 +108,7 @@ def block_lanczos(
     times : callable
         Products with vectors in the rows: (m, n) to (m, n).
     start : array, shape (m, n)
-        First block; random vectors fill it up to k.
+        First block; random vectors fill it up to k. All vectors lie on its device.
     max_products : float
         After so many it stops, converged or not.
     max_basis : int
@@ -131,28 +121,28 @@ def block_lanczos(
         Called with the products so far and the largest relative residual.
     """
     n, dtype = start.shape[1], start.dtype
-    fill = rng.standard_normal((max(0, k - len(start)), n)).astype(dtype)
-    block = _orthonormal(np.concatenate([start, fill]), np.empty((0, n), dtype), rng, at_least=k)
+    fill = devices.as_like(rng.standard_normal((max(0, k - len(start)), n)).astype(dtype), start)
+    block = _orthonormal(np.concatenate([start, fill]), np.empty_like(start[:0]), rng, at_least=k)
     moved = times(block)
-    scale = np.asarray(np.abs(moved).max() or 1.0, dtype)  # of what follows: no square of it leaves the range
-    basis = _Basis(max(max_basis, len(block)), n, dtype)
+    scale = dtype.type(float(np.abs(moved).max()) or 1.0)  # of what follows: no square of it leaves the range
+    basis = _Basis(max(max_basis, len(block)), start)
     basis.append(block, moved / scale)
     products, iterations = len(block), 1
     while True:
         values, mix = basis.ritz()
         vectors, residuals = basis.pairs(values[:k], mix[:, :k])
-        norms = _norms(residuals)
-        limits = _limits(values[:k].astype(dtype), tol)
-        extension: FloatArray = residuals[norms > limits]
+        norms = devices.on_host(_norms(residuals))
+        limits = residual_limits(values[:k].astype(dtype), tol)
+        extension: FloatArray = residuals[devices.as_like(norms > limits, residuals)]
         report(products, float(np.max(norms / np.maximum(values[:k], np.finfo(np.float64).tiny))))
         if len(extension) == 0 and guarded:
             extension = _guard(basis, values, mix, k, limits[-1])
         done = len(extension) == 0 or basis.size == n
         if done or products >= max_products:
             found = EigenPairs(
-                (values[:k] * float(scale)).astype(dtype),
-                np.ascontiguousarray(vectors.T),
-                (norms * float(scale)).astype(dtype),
+                devices.as_like((values[:k] * float(scale)).astype(dtype), start),
+                devices.contiguous(vectors.T),
+                devices.as_like((norms * float(scale)).astype(dtype), start),
                 iterations,
                 float(products),
                 method,
@@ -160,7 +150,7 @@ def block_lanczos(
                 bool(done),
             )
             others = rng.standard_normal(basis.size - k) * np.maximum(values[k:], 0)
-            return Search(found, (mix[:, k:] @ others.astype(dtype)) @ basis.vectors)
+            return Search(found, (mix[:, k:] @ devices.as_like(others.astype(dtype), start)) @ basis.vectors)
         if basis.size + len(extension) > max_basis:
             kept = max(k + 2, max_basis // 2)
             basis.compress(values[:kept], mix[:, :kept])
@@ -170,10 +160,14 @@ def block_lanczos(
 
 
 class _Basis:
-    """Orthonormal vectors in rows, their products with the matrix, and the matrix projected on them (float64)."""
+    """Orthonormal vectors in rows, their products with the matrix, and the matrix projected on them (float64).
 
-    def __init__(self, capacity: int, n: int, dtype: np.dtype[Any]) -> None:
-        self._vectors, self._moved = np.empty((capacity, n), dtype), np.empty((capacity, n), dtype)
+    The vectors lie where those of ``like`` do; the small matrix is NumPy's.
+    """
+
+    def __init__(self, capacity: int, like: FloatArray) -> None:
+        shape = (capacity, like.shape[1])
+        self._vectors, self._moved = (np.empty(shape, like.dtype, like=like) for _ in range(2))
         self._projected = np.empty((capacity, capacity))
         self.size = 0
 
@@ -185,20 +179,21 @@ class _Basis:
         old, new = slice(0, self.size), slice(self.size, self.size + len(block))
         self._vectors[new], self._moved[new] = block, moved
         self.size = new.stop
-        columns = (self.vectors @ moved.T).astype(np.float64)
+        columns = devices.on_host(self.vectors @ moved.T).astype(np.float64)
         self._projected[old, new], self._projected[new, old] = columns[old], columns[old].T
         self._projected[new, new] = 0.5 * (columns[new] + columns[new].T)
 
     def ritz(self) -> tuple[npt.NDArray[np.float64], FloatArray]:
         """Ritz values, descending, and the coefficients of the Ritz vectors, in columns."""
         values, mix = np.linalg.eigh(self._projected[: self.size, : self.size])
-        return values[::-1], np.ascontiguousarray(mix[:, ::-1].astype(self._vectors.dtype))
+        mix = np.ascontiguousarray(mix[:, ::-1].astype(self._vectors.dtype))
+        return values[::-1], devices.as_like(mix, self._vectors)
 
     def pairs(self, values: npt.NDArray[np.float64], mix: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Ritz vectors and their residuals, in rows."""
         vectors = mix.T @ self.vectors
         residuals = mix.T @ self._moved[: self.size]
-        residuals -= values[:, None].astype(vectors.dtype) * vectors
+        residuals -= devices.as_like(values[:, None].astype(vectors.dtype), vectors) * vectors
         return vectors, residuals
 
     def compress(self, values: npt.NDArray[np.float64], mix: FloatArray) -> None:
@@ -213,7 +208,7 @@ def _guard(basis: _Basis, values: npt.NDArray[np.float64], mix: FloatArray, k: i
     """The residual, as one row, of the first Ritz pair after k that has not converged, unless it is below the k-th."""
     for j in range(k, len(values)):
         _, residual = basis.pairs(values[j : j + 1], mix[:, j : j + 1])
-        size = _norms(residual)[0]
+        size = float(_norms(residual)[0])
         if size > limit:
             below = size <= _FAIR * values[j] and values[j] + size <= values[k - 1] + limit
             return residual[:0] if below else residual
@@ -221,7 +216,8 @@ def _guard(basis: _Basis, values: npt.NDArray[np.float64], mix: FloatArray, k: i
 
 
 def _norms(rows: FloatArray) -> FloatArray:
-    return np.asarray(np.linalg.norm(rows.astype(np.float64), axis=1))
+    norms: FloatArray = np.linalg.norm(rows.astype(np.float64), axis=1)
+    return norms
 
 
 def _orthonormal(block: FloatArray, basis: FloatArray, rng: np.random.Generator, *, at_least: int) -> FloatArray:
@@ -232,20 +228,26 @@ def _orthonormal(block: FloatArray, basis: FloatArray, rng: np.random.Generator,
     n, dtype = block.shape[1], block.dtype
     missing = min(at_least, n - len(basis))
     candidates = list(block)
-    found = np.empty((0, n), dtype)
+    found = np.empty_like(block[:0])
     while candidates or len(found) < missing:
-        vector = candidates.pop(0) if candidates else rng.standard_normal((n,)).astype(dtype)
+        vector = candidates.pop(0) if candidates else _random_vector(block, rng)
         shrunk = 0.0
         for _ in range(3):  # once is enough where little is taken away, and rounding alone is left where three are not
-            length = np.linalg.norm(vector)
+            length = float(np.linalg.norm(vector))
             if length == 0:
                 break
-            vector = vector / np.asarray(length, dtype)
+            vector = vector / dtype.type(length)
             for others in (basis, found):
                 vector = vector - (others @ vector) @ others
             shrunk = float(np.linalg.norm(vector))
             if shrunk > 0.9:
                 break
         if shrunk > 0.5 and len(basis) + len(found) < n:
-            found = np.concatenate([found, vector[None] / np.asarray(shrunk, dtype)])
+            found = np.concatenate([found, vector[None] / dtype.type(shrunk)])
     return found
+
+
+def _random_vector(rows: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """One more of them."""
+    vector: FloatArray = devices.as_like(rng.standard_normal((rows.shape[1],)).astype(rows.dtype), rows)
+    return vector

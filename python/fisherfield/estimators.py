@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import linalg
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
+from . import devices
 from ._executor import Progress, reporter
 from ._memory import require_memory
 from ._validate import FloatArray, as_dtype, as_generator, positive_int
+from .spectrum import orthonormal_basis
 
-__all__ = ["Estimate", "as_operator", "hutch_plus_plus", "hutchinson", "product"]
+__all__ = ["Estimate", "as_operator", "example", "hutch_plus_plus", "hutchinson", "product"]
 
 _BLOCK_BYTES = 2**26  # vectors multiplied at once; which ones does not depend on it, for they are drawn one by one
 _PROVING = 64  # probes of a block that bound the largest eigenvalues
@@ -55,9 +56,12 @@ class Estimate:
 
 
 def as_operator(operator: Any, name: str = "operator") -> LinearOperator:
-    """Return ``operator`` as a square LinearOperator of float32 or float64; arrays and sparse matrices too."""
+    """Return ``operator`` as a square LinearOperator of float32 or float64; arrays and sparse matrices too.
+
+    Of what belongs to CuPy it is CuPy's LinearOperator, otherwise SciPy's.
+    """
     try:
-        found = aslinearoperator(operator)
+        found = _as_operator_on_gpu(operator) if _is_of_cupy(operator) else aslinearoperator(operator)
     except TypeError as error:
         raise TypeError(
             f"{name}: expected a scipy.sparse.linalg.LinearOperator or a matrix, got {type(operator).__name__}"
@@ -68,9 +72,27 @@ def as_operator(operator: Any, name: str = "operator") -> LinearOperator:
     return found
 
 
+def _is_of_cupy(operator: Any) -> bool:
+    """Whether it is an array, a sparse matrix or an operator of CuPy, which multiplies arrays of CuPy."""
+    return any(kind.__module__.partition(".")[0] in ("cupy", "cupyx") for kind in type(operator).__mro__)
+
+
+def _as_operator_on_gpu(operator: Any) -> Any:
+    from cupyx.scipy.sparse.linalg import aslinearoperator as as_operator_on_gpu
+
+    return as_operator_on_gpu(operator)
+
+
+def example(operator: LinearOperator) -> FloatArray:
+    """Return an empty array of the kind that the operator multiplies."""
+    empty = devices.import_cupy().empty if _is_of_cupy(operator) else np.empty
+    nothing: FloatArray = empty(0, operator.dtype)
+    return nothing
+
+
 def product(operator: LinearOperator, vectors: FloatArray) -> FloatArray:
     """``operator @ vectors``, (n, k): one call for all, refused unless finite."""
-    result = np.asarray(operator.matmat(np.ascontiguousarray(vectors)))
+    result: FloatArray = devices.as_array(operator.matmat(devices.contiguous(vectors)))
     if result.shape != vectors.shape:
         raise ValueError(f"operator: expected products of shape {vectors.shape}, got {result.shape}")
     if not np.isfinite(result).all():
@@ -195,6 +217,7 @@ def hutch_plus_plus(
         4 * A.shape[0] * sketch * A.dtype.itemsize,
         f"the sketch of {sketch} vectors of length {A.shape[0]}",
         "use fewer probes",
+        example(A),
     )
     products = (p + 1) * sketch + k
     report, close = reporter(progress, products, "trace")
@@ -204,7 +227,7 @@ def hutch_plus_plus(
         for _ in range(p):
             Q = product(A, Q)
             count(sketch)
-        Q = linalg.qr(Q, mode="economic", check_finite=False)[0]
+        Q = orthonormal_basis(Q)
         AQ = product(A, Q)
         computed = float(_column_sums(Q if p == 1 else AQ, AQ).sum())
         count(sketch)
@@ -246,7 +269,7 @@ def _mean_of_probes(
     eigenvalue carries B, all probes may have little of it, and their spread too: what they prove of the largest
     eigenvalues bounds the variance from below. (With P those are gone.)
     """
-    terms, spread, proven = [], _Spread(), 0.0
+    terms, spread, proven = [], _Spread(example(A)), 0.0
     for signs in _sign_blocks(A, k, rng):
         z = signs if project is None else project(signs)
         y = product(A, z)
@@ -268,21 +291,21 @@ def _mean_of_probes(
 
 def _ritz_values(z: FloatArray, Az: FloatArray) -> FloatArray:
     """Rayleigh quotients of A in the space of A^(1/2) z: they lie below its eigenvalues one by one, if A >= 0."""
-    inner = z.T.astype(np.float64) @ Az
+    inner = devices.on_host(z.T.astype(np.float64) @ Az)
     values, vectors = np.linalg.eigh((inner + inner.T) / 2)
     kept = values > math.sqrt(np.finfo(Az.dtype).eps) * values[-1]
     if not kept.any():
         return np.zeros(1)
-    basis = Az @ (vectors[:, kept] / np.sqrt(values[kept]))
-    quotients: FloatArray = np.linalg.eigvalsh(basis.T @ basis)
+    basis = Az @ devices.as_like(vectors[:, kept] / np.sqrt(values[kept]), Az)
+    quotients: FloatArray = np.linalg.eigvalsh(devices.on_host(basis.T @ basis))
     return quotients
 
 
 class _Spread:
     """Sum over columns of the squared distance to their mean, column block by column block."""
 
-    def __init__(self) -> None:
-        self.squares, self._count, self._mean = 0.0, 0, np.zeros(1)
+    def __init__(self, like: FloatArray) -> None:
+        self.squares, self._count, self._mean = 0.0, 0, np.zeros(1, like=like)
 
     @property
     def squared_mean(self) -> float:
@@ -309,8 +332,8 @@ def _sign_blocks(A: LinearOperator, k: int, rng: np.random.Generator) -> Iterato
 def _signs(A: LinearOperator, k: int, rng: np.random.Generator) -> FloatArray:
     """Vectors of random signs, (n, k), drawn one after the other."""
     rows = [rng.integers(0, 2, A.shape[0], dtype=np.int8) for _ in range(k)]
-    signs: FloatArray = (2 * np.stack(rows, axis=1) - 1).astype(A.dtype)
-    return signs
+    bits: FloatArray = devices.as_like(np.stack(rows, axis=1), example(A))
+    return (2 * bits - 1).astype(A.dtype)
 
 
 def _counter(report: Callable[[int, int], object], total: int) -> Callable[[int], object]:

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _executor
-from ._native import kernels
+from . import devices
 from ._validate import FloatArray
 from .network import Network
 
@@ -63,12 +62,8 @@ class LayerFactors:
 
     def sum_of_squares(self, executor: Executor | None = None) -> FloatArray:
         """Return ``sum_r B[r, t]^2``, entry by entry, shape (T, M_out)."""
-        out = np.empty(self.B.shape[1:], self.B.dtype)
-        _executor.run(
-            lambda samples: kernels.sum_of_squares(self.B, out, *samples),
-            _executor.column_blocks(self.B.shape[1], self.B.itemsize, 2.0 * self.B.size, executor),
-            executor,
-        )
+        out = np.empty(self.B.shape[1:], self.B.dtype, like=self.B)
+        devices.of(self.B).sum_of_squares(self.B, out, executor)
         return out
 
     def diagonal(self, scale: float, out: FloatArray, executor: Executor | None = None) -> None:
@@ -79,36 +74,15 @@ class LayerFactors:
 
     def summed_gradient(self, seed: int, scale: float, out: FloatArray, executor: Executor | None = None) -> None:
         """Write ``scale * sum_t gradient`` of one seed to ``out``."""
-        _executor.run(
-            lambda block: kernels.layer_gradient(self.A, self.B, self.bias, seed, scale, out, *block),
-            self._weight_blocks(executor),
-            executor,
-        )
+        devices.of(self.A).layer_gradient(self.A, self.B, self.bias, seed, scale, out, executor)
 
     def add_product(self, v: FloatArray, out: FloatArray, executor: Executor | None = None) -> None:
         """Add to ``out`` (R, T) the gradients' products with v (P_l,): one matrix product whatever R."""
-        _executor.run(
-            lambda samples: kernels.layer_product(self.A, self.B, self.bias, v, out, *samples),
-            _executor.column_blocks(self.B.shape[1], self.B.itemsize, self._flops, executor),
-            executor,
-        )
+        devices.of(self.A).layer_product(self.A, self.B, self.bias, v, out, executor)
 
     def transposed_product(self, u: FloatArray, out: FloatArray, executor: Executor | None = None) -> None:
         """Write to ``out`` (P_l,) the sum of the gradients weighted by u (R, T): one matrix product whatever R."""
-        _executor.run(
-            lambda block: kernels.layer_transposed_product(self.A, self.B, self.bias, u, out, *block),
-            self._weight_blocks(executor),
-            executor,
-        )
-
-    @property
-    def _flops(self) -> float:
-        """Of one product with A."""
-        return 2.0 * len(self.A) * self.num_parameters
-
-    def _weight_blocks(self, executor: Executor | None) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-        rows, columns = self.B.shape[2], self.A.shape[1]
-        return _executor.weight_blocks(rows, columns, self.B.itemsize, self._flops, executor)
+        devices.of(self.A).layer_transposed_product(self.A, self.B, self.bias, u, out, executor)
 
 
 def add_power_sum(
@@ -118,12 +92,7 @@ def add_power_sum(
 
     The sums go on from what ``out`` holds, so that their bits do not depend on where samples are cut into batches.
     """
-    flops = 2.0 * A.size * weights.shape[1]
-    _executor.run(
-        lambda block: kernels.layer_power_sum(A, weights, bias, power, out, *block),
-        _executor.weight_blocks(weights.shape[1], A.shape[1], A.itemsize, flops, executor),
-        executor,
-    )
+    devices.of(A).add_power_sum(A, weights, bias, power, out, executor)
 
 
 @dataclass(frozen=True)
@@ -156,7 +125,7 @@ class FactoredJacobian:
         """Return the factors of the samples [begin, end)."""
         return FactoredJacobian(
             tuple(
-                LayerFactors(layer.A[begin:end], np.ascontiguousarray(layer.B[:, begin:end]), layer.bias)
+                LayerFactors(layer.A[begin:end], devices.contiguous(layer.B[:, begin:end]), layer.bias)
                 for layer in self.layers
             )
         )
@@ -171,7 +140,7 @@ class FactoredJacobian:
 
     def squared_norms(self) -> FloatArray:
         """Squared norm of every gradient, shape (R, T), float64."""
-        total = np.zeros((self.num_seeds, self.num_samples))
+        total = np.zeros((self.num_seeds, self.num_samples), like=self.layers[0].A)
         for layer in self.layers:
             inputs = np.square(layer.A, dtype=np.float64).sum(axis=1) + layer.bias
             total += np.square(layer.B, dtype=np.float64).sum(axis=2) * inputs
@@ -179,21 +148,21 @@ class FactoredJacobian:
 
     def jacobian(self) -> FloatArray:
         """Write out the Jacobian, shape (T, R, P), parameters layer by layer, W (row-major) then b."""
-        out = np.empty((self.num_samples, self.num_seeds, self.num_parameters), self.dtype)
+        out = self._empty((self.num_samples, self.num_seeds, self.num_parameters))
         for layer, part in zip(self.layers, self._slices, strict=True):
-            kernels.layer_jacobian(layer.A, layer.B, layer.bias, out, part.start)
+            devices.of(out).layer_jacobian(layer.A, layer.B, layer.bias, out, part.start)
         return out
 
     def diagonal(self, scale: float, executor: Executor | None = None) -> FloatArray:
         """Return ``scale * sum_t sum_r (gradient)^2`` for every parameter, shape (P,)."""
-        out = np.empty(self.num_parameters, self.dtype)
+        out = self._empty((self.num_parameters,))
         for layer, part in zip(self.layers, self._slices, strict=True):
             layer.diagonal(scale, out[part], executor)
         return out
 
     def summed_gradients(self, scale: float, executor: Executor | None = None) -> FloatArray:
         """Return ``scale * sum_t gradient`` for every seed, shape (R, P): one product per layer and seed."""
-        out = np.empty((self.num_seeds, self.num_parameters), self.dtype)
+        out = self._empty((self.num_seeds, self.num_parameters))
         for layer, part in zip(self.layers, self._slices, strict=True):
             for r in range(self.num_seeds):
                 layer.summed_gradient(r, scale, out[r, part], executor)
@@ -201,17 +170,21 @@ class FactoredJacobian:
 
     def times(self, v: FloatArray, executor: Executor | None = None) -> FloatArray:
         """Return the products of every gradient with v (P,), shape (R, T)."""
-        out = np.zeros((self.num_seeds, self.num_samples), self.dtype)
+        out = np.zeros((self.num_seeds, self.num_samples), self.dtype, like=v)
         for layer, part in zip(self.layers, self._slices, strict=True):
             layer.add_product(v[part], out, executor)
         return out
 
     def transposed_times(self, u: FloatArray, executor: Executor | None = None) -> FloatArray:
         """Return the sum of all gradients weighted by u (R, T), shape (P,)."""
-        out = np.empty(self.num_parameters, self.dtype)
+        out = self._empty((self.num_parameters,))
         for layer, part in zip(self.layers, self._slices, strict=True):
             layer.transposed_product(u, out[part], executor)
         return out
+
+    def _empty(self, shape: tuple[int, ...]) -> FloatArray:
+        """An array beside the factors, in their precision."""
+        return np.empty(shape, self.dtype, like=self.layers[0].A)
 
     @property
     def _slices(self) -> list[slice]:
@@ -223,9 +196,9 @@ class FactoredJacobian:
         return iter(self.layers)
 
 
-def unit_seeds(samples: int, outputs: int, dtype: npt.DTypeLike) -> FloatArray:
-    """Return the unit vectors of output space at every sample, (C, T, C)."""
-    return np.repeat(np.eye(outputs, dtype=dtype)[:, None], samples, axis=1)
+def unit_seeds(samples: int, outputs: int, like: FloatArray) -> FloatArray:
+    """Return the unit vectors of output space at every sample, (C, T, C), on the device and in the precision given."""
+    return np.repeat(devices.identity(outputs, like)[:, None], samples, axis=1)
 
 
 def stored(array: FloatArray, dtype: npt.DTypeLike) -> FloatArray:
@@ -285,7 +258,7 @@ def backpropagated(
 def require_finite_outputs(outputs: FloatArray) -> None:
     """Refuse outputs of a network that are not finite."""
     if not np.isfinite(outputs).all():
-        t, k = np.argwhere(~np.isfinite(outputs))[0]
+        t, k = (int(i) for i in np.argwhere(~np.isfinite(outputs))[0])
         raise ValueError(
             f"net(X): expected finite outputs, got {outputs[t, k]} at sample {t}: a pre-activation overflows "
             f"{outputs.dtype} or an activation is not finite; scale the inputs or weights down"
@@ -306,10 +279,6 @@ def backward(
 
     Of the last seeds ``(delta W) o bend`` is written to ``bent`` (R', T, M_{l-1}), if given.
     """
-    out = np.empty((*delta.shape[:2], W.shape[1]), W.dtype)
-    _executor.run(
-        lambda columns: kernels.layer_backward(delta, W, slope, out, *columns, skip, bend, bent),
-        _executor.column_blocks(W.shape[1], W.itemsize, 2.0 * delta.size * W.shape[1], executor),
-        executor,
-    )
+    out = np.empty((*delta.shape[:2], W.shape[1]), W.dtype, like=W)
+    devices.of(W).layer_backward(delta, W, slope, out, skip, bend, bent, executor)
     return out

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _executor
-from ._native import kernels
-from .factors import LayerFactors
+from .factors import LayerFactors, backward
 from .likelihoods import Likelihood
 from .linearized import Chart
 from .network import Network
@@ -44,14 +42,9 @@ class FeatureMetric(NetworkMetric):
         """B W: gradients with respect to the layer's inputs, as factors of a constant input."""
         W = self.net.weights[l]
         samples = layer.B.shape[1]
-        out = np.empty((*layer.B.shape[:2], W.shape[1]), W.dtype)
-        ones = np.ones((samples, W.shape[1]), W.dtype)
-        _executor.run(
-            lambda columns: kernels.layer_backward(layer.B, W, ones, out, *columns),
-            _executor.column_blocks(W.shape[1], W.itemsize, 2.0 * layer.B.size * W.shape[1], self._executor),
-            self._executor,
-        )
-        return LayerFactors(np.empty((samples, 0), W.dtype), out, True)
+        ones = np.ones_like(W, shape=(samples, W.shape[1]))
+        out = backward(layer.B, W, ones, False, self._executor)
+        return LayerFactors(np.empty((samples, 0), W.dtype, like=W), out, True)
 
     def _bytes_per_sample(self, num_seeds: int) -> int:
         return super()._bytes_per_sample(num_seeds) + num_seeds * sum(self.net.widths[:-1]) * self.dtype.itemsize

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import devices
 from ._executor import SERIAL, Progress
 from ._memory import require_memory
 from ._validate import FloatArray, require_finite
@@ -55,8 +56,9 @@ class Fisher(NetworkMetric):
     net : Network
         The network; P parameters, C outputs.
     X : array, shape (T, M_0)
-        Inputs, one a row, in the precision of the network. Not copied if C-contiguous: results are computed when
-        asked, so do not change it while this object is in use.
+        Inputs, one a row, in the precision of the network and on its device, which does the work and holds the results:
+        of NumPy, or of CuPy for a network on a GPU (``net.to("cuda")``). Not copied if C-contiguous: results are
+        computed when asked, so do not change it while this object is in use.
     likelihood : str or Likelihood
         Output distribution: ``"gaussian"`` is ``y ~ N(f(x), I)``, ``"categorical"`` has softmax probabilities; see
         :mod:`fisherfield.likelihoods` for all, and for one's own.
@@ -73,19 +75,24 @@ class Fisher(NetworkMetric):
         the categorical one; copied. R = 1.
     executor : concurrent.futures.Executor, optional
         Threads to use (default: a shared pool of ``FISHERFIELD_NUM_THREADS`` or all processors). No bit of any
-        result depends on their number; only the last bits of eigenvalues may follow the BLAS's own threads.
+        result depends on their number; only the last bits of eigenvalues may follow the BLAS's own threads. Work on a
+        GPU takes none.
     memory : float or str, optional
         Bytes, or text like ``"4 GB"``, that may be taken for factors: those of the batch of samples at work, and those
-        that products keep for the next one; what does not fit is computed anew. Default: half of what is available.
+        that products keep for the next one; what does not fit is computed anew. Default: half of what is available, of
+        the GPU's memory for a network there.
         Below 128 MiB the cut into batches, and with it the last bits of products, follows the budget.
     storage : {"float32", "float64"}, optional
         Precision in which products keep factors (default: that of the network). In float32 they take half the memory,
         and products are accurate to 1e-7.
+    precision : {"tf32", "tf32x3", "bf16x3"}, optional
+        Of a float32 network on a GPU: a reduced precision of :meth:`dual` and of what follows from it, on tensor cores;
+        :data:`fisherfield.devices.PRECISIONS` has the errors.
 
     Raises
     ------
     ValueError, TypeError
-        For wrong shapes, NaN or infinity, mixed precision, unknown names, options of another kind.
+        For wrong shapes, NaN or infinity, mixed precision or devices, unknown names, options of another kind.
 
     Examples
     --------
@@ -123,8 +130,9 @@ class Fisher(NetworkMetric):
         executor: Executor | None = None,
         memory: float | str | None = None,
         storage: npt.DTypeLike | None = None,
+        precision: str | None = None,
     ) -> None:
-        super().__init__(net, X, likelihood, kind, samples, seed, targets, executor, memory, storage)
+        super().__init__(net, X, likelihood, kind, samples, seed, targets, executor, memory, storage, precision)
 
     @property
     def num_parameters(self) -> int:
@@ -154,7 +162,8 @@ class Fisher(NetworkMetric):
         def squares(begin: int, end: int) -> list[tuple[FloatArray, list[FloatArray]]]:
             def seeds_at(outputs: FloatArray) -> FloatArray:
                 if seeds is not None:
-                    return np.ascontiguousarray(seeds[:, begin:end])
+                    part: FloatArray = devices.contiguous(seeds[:, begin:end])
+                    return part
                 return self._batch_seeds(outputs, begin, end)
 
             found = []
@@ -165,9 +174,10 @@ class Fisher(NetworkMetric):
             return found[::-1]
 
         count = self.num_seeds if seeds is None else len(seeds)
-        (total,) = unit_sums(self.net, self.num_samples, squares, (2,), count, self._layers, self._executor, progress)
+        sums = unit_sums(self.net, self.num_samples, squares, (2,), count, self._layers, self._executor, progress)
+        total: FloatArray = sums[0]
         total *= self._scale
-        return np.asarray(total)
+        return total
 
     def fisher_rao_norm(self) -> float:
         r"""Return the Fisher-Rao norm :math:`\theta^\top F \theta`, theta the weights alone, no root taken.
@@ -189,7 +199,7 @@ class Fisher(NetworkMetric):
         weights = [
             part
             for l, W in list(enumerate(self.net.weights))[self._layers]
-            for part in (W.ravel(), np.zeros(W.shape[0] if self.net.has_biases else 0, self.dtype))
+            for part in (W.ravel(), np.zeros(W.shape[0] if self.net.has_biases else 0, self.dtype, like=W))
         ]
         moved = self._gradients.times(np.concatenate(weights)[None])
         norm = float(np.square(moved, dtype=np.float64).sum()) * self._scale
@@ -203,6 +213,7 @@ class Fisher(NetworkMetric):
             (sum(n**2 for n in sizes) + max(sizes) ** 2) * self.dtype.itemsize,
             f"the layer blocks of sizes {list(sizes)}",
             "diagonal() gives the diagonal alone",
+            self.X,
         )
         return [self.layer(l).dense() for l in range(1, self.net.depth + 1)[self._layers]]
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from concurrent.futures import Executor
 
 import numpy as np
 
-from . import _executor
+from . import devices
 from ._executor import Progress
-from ._native import kernels
 from ._validate import FloatArray, positive_int
 from .factors import FactoredJacobian, LayerFactors
 
@@ -32,12 +30,9 @@ def sample_ranges(num_samples: int, tile: int) -> list[Range]:
 
 
 def default_tile(factors: FactoredJacobian, executor: Executor | None) -> int:
-    """Samples a tile: enough tiles to keep every worker busy, none so small that starting it costs more than it."""
-    samples, seeds = factors.num_samples, factors.num_seeds
-    flops = sum(samples**2 * (seeds**2 * layer.B.shape[2] + layer.A.shape[1]) for layer in factors)
-    blocks = max(1, min(4 * _executor.workers(executor), math.isqrt(int(flops // 4e6))))
-    panel = 192 // factors.dtype.itemsize  # the widest micro-kernel panel
-    return min(max(-(-samples // (blocks * panel)) * panel, 48), 480)
+    """Samples a tile, after what suits the device; no result depends on it."""
+    layers = factors.layers
+    return int(devices.of(layers[0].A).default_tile(_native_layers(factors), executor))
 
 
 def gram_matrix(
@@ -47,23 +42,18 @@ def gram_matrix(
     tile: int | None = None,
     executor: Executor | None = None,
     progress: Progress = None,
+    precision: str | None = None,
 ) -> FloatArray:
     """Return ``scale * J J^T``, shape (R*T, R*T), index ``r*T + t``.
 
-    Only tiles on and above the diagonal are computed. The bits of the result depend neither on ``tile`` nor on the
-    number of threads.
+    Only one half of the tiles is computed. The bits of the result depend neither on ``tile`` nor on the number of
+    threads, except in the two-part precisions of a GPU, :data:`fisherfield.devices.PRECISIONS`.
     """
     size = factors.num_seeds * factors.num_samples
-    out = np.empty((size, size), factors.dtype)
+    out = np.empty((size, size), factors.dtype, like=factors.layers[0].A)
     layers = _native_layers(factors)
     step = default_tile(factors, executor) if tile is None else positive_int(tile, "tile")
-    _executor.run(
-        lambda pair: kernels.gram_tile(layers, scale, out, *pair),
-        tiles(factors.num_samples, step),
-        executor,
-        progress,
-        "dual",
-    )
+    devices.of(out).gram_tiles(layers, scale, out, tiles(factors.num_samples, step), executor, progress, precision)
     return out
 
 
@@ -75,22 +65,19 @@ def kernel_matrix(
     tile: int | None = None,
     executor: Executor | None = None,
     progress: Progress = None,
+    precision: str | None = None,
 ) -> FloatArray:
     """Return ``scale * J_rows J_columns^T``, shape (R1*T1, R2*T2), for factors of the same layers.
 
     The bits of the result depend neither on ``tile`` nor on the number of threads.
     """
-    out = np.empty((rows.num_seeds * rows.num_samples, columns.num_seeds * columns.num_samples), rows.dtype)
+    shape = (rows.num_seeds * rows.num_samples, columns.num_seeds * columns.num_samples)
+    out = np.empty(shape, rows.dtype, like=rows.layers[0].A)
     of_rows, of_columns = _native_layers(rows), _native_layers(columns)
     steps = [default_tile(factors, executor) if tile is None else tile for factors in (rows, columns)]
     ranges = [sample_ranges(f.num_samples, step) for f, step in zip((rows, columns), steps, strict=True)]
-    _executor.run(
-        lambda pair: kernels.kernel_tile(of_rows, of_columns, scale, out, *pair),
-        [(i, j) for i in ranges[0] for j in ranges[1]],
-        executor,
-        progress,
-        "kernel",
-    )
+    pairs = [(i, j) for i in ranges[0] for j in ranges[1]]
+    devices.of(out).kernel_tiles(of_rows, of_columns, scale, out, pairs, executor, progress, precision)
     return out
 
 
@@ -100,5 +87,5 @@ def _native_layers(factors: FactoredJacobian) -> list[tuple[FloatArray, FloatArr
 
 def symmetric_product(rows: FloatArray, scale: float, executor: Executor | None = None) -> FloatArray:
     """Return ``scale * rows rows^T`` through the same tiles: a layer whose only input is the constant 1."""
-    layer = LayerFactors(np.empty((len(rows), 0), rows.dtype), rows[None], True)
+    layer = LayerFactors(np.empty((len(rows), 0), rows.dtype, like=rows), rows[None], True)
     return gram_matrix(FactoredJacobian((layer,)), scale, executor=executor)

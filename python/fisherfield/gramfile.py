@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import _native
+from . import _native, devices
 from ._config import version
 from ._executor import Progress, reporter
 from ._memory import human
@@ -73,7 +73,7 @@ def digest(arrays: Iterable[np.ndarray[Any, Any]]) -> str:
     found = hashlib.sha256()
     for array in arrays:
         found.update(f"{array.dtype.str}{array.shape}".encode())
-        found.update(np.ascontiguousarray(array).data if array.size else b"")
+        found.update(np.ascontiguousarray(devices.on_host(array)).data if array.size else b"")
     return found.hexdigest()
 
 
@@ -83,12 +83,12 @@ def identity_of(metric: NetworkMetric) -> Fields:
     some = slice(0, max(1, min(32, 10**6 // (metric.num_seeds * net.num_outputs))))
     outputs = net(metric.X[some])
     require_finite_outputs(outputs)
-    points = np.concatenate([np.linspace(-4, 4, 33), [-30, -10, 10, 30]]).astype(net.dtype)
+    points = np.concatenate([np.linspace(-4, 4, 33), [-30, -10, 10, 30]])
     with np.errstate(all="ignore"):
-        activations = [phi.evaluate(points) for phi in net.activations]
+        activations = [phi.evaluate(devices.as_like(points, metric.X, net.dtype)) for phi in net.activations]
     return {
         "fisherfield": version(),
-        "kernels": _native.level,
+        "kernels": _kernels(metric.X),
         "numpy": np.__version__,
         "class": type(metric).__name__,
         **metric._options,
@@ -110,6 +110,13 @@ def identity_of(metric: NetworkMetric) -> Fields:
         ),
         "targets": targets and digest(targets),
     }
+
+
+def _kernels(X: Any) -> str:
+    """What computes: the instruction set of the processor, or the kind of the GPU and whose products it takes."""
+    if not devices.is_cuda(X):
+        return _native.level
+    return f"cuda {X.device.compute_capability}, cupy {devices.import_cupy().__version__}"
 
 
 class GramFile:

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator
 
+from . import devices
 from ._executor import Progress, reporter
 from ._memory import human, require_memory
-from ._validate import FloatArray, as_float_array, as_generator, non_negative, number, positive_int
-from .estimators import Estimate, as_operator, product
+from ._validate import FloatArray, as_float_array, as_generator, non_negative, number, positive_int, same_device
+from .estimators import Estimate, as_operator, example, product
 
 __all__ = ["Band", "SpectralDensity", "Tridiagonals", "spectral_density", "tridiagonalize"]
 
@@ -30,6 +31,8 @@ _RADAU_BYTES = 2**24  # tridiagonal matrices diagonalised at once
 _FAR = 1e6  # in units of the spectrum, where a node that lies at infinity is put
 _NEGATIVE = 1e-3  # relative to the largest, of eigenvalues that cannot be rounding of zero
 _SHARPEST = 0.03  # decades, width of what is known to be one eigenvalue
+
+_Product = Callable[[FloatArray], FloatArray]  # of a matrix with columns
 
 
 class Band(NamedTuple):
@@ -42,6 +45,8 @@ class Band(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Tridiagonals:
     r"""What Lanczos made of k start vectors: :math:`A Q_i = Q_i T_i + \beta_{i, s_i} q e^\top` for each.
+
+    The arrays are NumPy's, of an operator on a GPU too.
 
     Attributes
     ----------
@@ -128,15 +133,17 @@ def tridiagonalize(operator: Any, start: Any, steps: int, *, progress: Progress 
         raise TypeError(
             f"start: expected {A.dtype} like the operator, got {vectors.dtype}; convert it, for instance with .astype"
         )
+    same_device(("operator", example(A)), ("start", vectors))
     m = min(positive_int(steps, "steps"), A.shape[0])
     require_memory(
         _basis_bytes(A, m) * vectors.shape[1],
         f"the Krylov bases of {vectors.shape[1]} vectors of length {A.shape[0]} and {m} steps",
         "take fewer steps, or fewer start vectors at a time",
+        vectors,
     )
     steps_done = _Steps(progress, m)
     try:
-        return _run(A, np.ascontiguousarray(vectors.T), m, steps_done.count)[0]
+        return _run(partial(product, A), devices.contiguous(vectors.T), m, steps_done.count)[0]
     finally:
         steps_done.close()
 
@@ -158,7 +165,7 @@ def _basis_bytes(A: LinearOperator, steps: int) -> int:
 
 
 def _run(
-    A: LinearOperator,
+    times: _Product,
     start: FloatArray,
     steps: int,
     step_done: Callable[[], object],
@@ -168,31 +175,31 @@ def _run(
 
     What is taken for the end of a Krylov space is a residual of the size of rounding; going on from a somewhat larger
     one does no harm, for the vectors stay orthogonal and the weights of what follows are its square. No more products
-    are made once what is found is ``enough``.
+    are made once what is found is ``enough``. Vectors lie on the device of ``start``, coefficients are NumPy's.
     """
     k, n = start.shape
-    basis = np.zeros((k, steps, n), A.dtype)
+    basis = np.zeros((k, steps, n), start.dtype, like=start)
     diagonal, off_diagonal = np.zeros((k, steps)), np.zeros((k, steps))
     taken, size = np.zeros(k, np.intp), np.zeros(k)
-    norms = _norms(start)
+    norms = devices.on_host(_norms(start))
     found = Tridiagonals(diagonal, off_diagonal, taken, norms**2)
     active = np.flatnonzero(norms)
-    q = _divided(start[active], norms[active])
+    q = _divided(start[devices.as_like(active, start)], norms[active])
     for j in range(steps):
         if active.size:
-            basis[active, j] = q
-            rest = np.ascontiguousarray(product(A, np.ascontiguousarray(q.T)).T)
-            diagonal[active, j] = np.einsum("ij,ij->i", q, rest, dtype=np.float64)
+            basis[devices.as_like(active, start), j] = q
+            rest = devices.contiguous(times(devices.contiguous(q.T)).T)
+            diagonal[active, j] = devices.on_host(np.einsum("ij,ij->i", q, rest, dtype=np.float64))
             for row, w in zip(active, rest, strict=True):
                 _orthogonalize(w, basis[row, : j + 1])
-            beta = _norms(rest)
+            beta = devices.on_host(_norms(rest))
             size[active] = np.maximum(size[active], np.maximum(np.abs(diagonal[active, j]), beta))
             taken[active] = j + 1
-            beta[beta <= 4 * np.finfo(A.dtype).eps * size[active]] = 0
+            beta[beta <= 4 * np.finfo(start.dtype).eps * size[active]] = 0
             if j + 1 < n:
                 off_diagonal[active, j] = beta
             goes_on = beta > 0
-            q = _divided(rest[goes_on], beta[goes_on])
+            q = _divided(rest[devices.as_like(goes_on, rest)], beta[goes_on])
             active = active[goes_on]
             if enough(found):
                 active = active[:0]
@@ -202,7 +209,7 @@ def _run(
 
 def _norms(rows: FloatArray) -> FloatArray:
     """Norms of rows, in float64; scaled, so that no square leaves the range."""
-    largest = np.abs(rows).max(axis=1, initial=0).astype(np.float64)
+    largest = np.abs(rows).max(axis=1).astype(np.float64)
     scale = np.where(largest > 0, largest, 1.0)
     scaled = rows / scale[:, None]
     norms: FloatArray = scale * np.sqrt(np.einsum("ij,ij->i", scaled, scaled))
@@ -210,7 +217,7 @@ def _norms(rows: FloatArray) -> FloatArray:
 
 
 def _divided(rows: FloatArray, norms: FloatArray) -> FloatArray:
-    divided: FloatArray = (rows / norms[:, None]).astype(rows.dtype)
+    divided: FloatArray = (rows / devices.as_like(norms[:, None], rows)).astype(rows.dtype)
     return divided
 
 
@@ -226,14 +233,18 @@ def _largest_pairs(
     """Up to k largest eigenpairs, as far as one Krylov space knows them, and the steps it took."""
     eps = float(np.finfo(A.dtype).eps)
     precise = min(_RESIDUAL, np.sqrt(eps))
-    start = _spheres(rng, 1, np.empty((A.shape[0], 0), A.dtype))
+    start, times = _spheres(rng, 1, _no_vectors(A)), partial(product, A)
     lanczos, basis = _run(
-        A, start, steps, step_done, lambda so_far: so_far.steps[0] % 4 == 0 and _converged(so_far, precise)[0].size >= k
+        times,
+        start,
+        steps,
+        step_done,
+        lambda so_far: so_far.steps[0] % 4 == 0 and _converged(so_far, precise)[0].size >= k,
     )
     values, vectors = _converged(lanczos, _RESIDUAL)
     nonzero = values > _ROUNDINGS * eps * values.max(initial=0.0)
     values, vectors = values[nonzero], vectors[:, nonzero]
-    pairs: FloatArray = basis[0, : lanczos.steps[0]].T @ vectors[:, :k].astype(A.dtype)
+    pairs = basis[0, : lanczos.steps[0]].T @ devices.as_like(vectors[:, :k].astype(A.dtype), basis)
     return values[:k].copy(), pairs, int(lanczos.steps[0])
 
 
@@ -254,12 +265,13 @@ def _ritz(lanczos: Tridiagonals, i: int) -> tuple[FloatArray, FloatArray, FloatA
 
 def _spheres(rng: np.random.Generator, k: int, known: FloatArray) -> FloatArray:
     """Rows uniform on the unit sphere of the complement of ``known`` (n, d), drawn one after the other."""
-    rows = np.stack([rng.standard_normal(len(known)) for _ in range(k)])
+    rows = devices.as_like(np.stack([rng.standard_normal(len(known)) for _ in range(k)]), known)
     for _ in range(2):
         rows -= (rows @ known) @ known.T
     norms = _norms(rows)
     rows /= np.where(norms > 0, norms, 1.0)[:, None]
-    return rows.astype(known.dtype)
+    spheres: FloatArray = rows.astype(known.dtype)
+    return spheres
 
 
 # --- stochastic Lanczos quadrature ------------------------------------------------------------------------------
@@ -269,9 +281,9 @@ def _spheres(rng: np.random.Generator, k: int, known: FloatArray) -> FloatArray:
 class SpectralDensity:
     r"""How the eigenvalues of a positive semi-definite matrix are distributed, estimated from random probes.
 
-    Numbers are counts: of all P eigenvalues, known outliers and zeros included. The probes are uniform on the sphere
-    of radius :math:`\sqrt N` in the N dimensions where no eigenvector is known, so that for any function f the mean
-    over probes of :math:`z^\top f(A) z` has exactly the variance
+    Numbers are counts: of all P eigenvalues, known outliers and zeros included; arrays are NumPy's. The probes are
+    uniform on the sphere of radius :math:`\sqrt N` in the N dimensions where no eigenvector is known, so that for any
+    function f the mean over probes of :math:`z^\top f(A) z` has exactly the variance
 
     .. math:: \frac{2 N}{N + 2} \left( \mathrm{tr} f(A)^2 - \frac{(\mathrm{tr} f(A))^2}{N} \right)
 
@@ -658,7 +670,8 @@ def _probes_at_once(A: LinearOperator, steps: int, probes: int, memory: int) -> 
             f"allows {human(limit)}; take fewer steps or allow more"
         )
     together = min(probes, limit // needed)
-    require_memory(needed * together, f"the Krylov bases of {together} probes", "lower memory, or take fewer steps")
+    what, instead = f"the Krylov bases of {together} probes", "lower memory, or take fewer steps"
+    require_memory(needed * together, what, instead, example(A))
     return together
 
 
@@ -685,37 +698,43 @@ def _known_pairs(
     """Eigenvalues (float64, descending), eigenvectors and the products that finding or checking them took."""
     if not isinstance(deflate, tuple):
         if deflate == 0:
-            return np.empty(0), np.empty((A.shape[0], 0), A.dtype), 0
+            return np.empty(0), _no_vectors(A), 0
         return _largest_pairs(A, deflate, steps, rng, step_done)
     if len(deflate) != 2:
         raise ValueError(f"deflate: expected a pair (values, vectors), got {len(deflate)} entries")
-    values = as_float_array(deflate[0], "deflate[0]", ndim=1)
+    values = devices.on_host(as_float_array(deflate[0], "deflate[0]", ndim=1))
     vectors = as_float_array(deflate[1], "deflate[1]", ndim=2, shape=(A.shape[0], len(values)))
     if vectors.dtype != A.dtype:
         raise TypeError(f"deflate[1]: expected {A.dtype} like the operator, got {vectors.dtype}")
-    overlap = np.abs(vectors.T @ vectors - np.eye(len(values))).max()
+    same_device(("operator", example(A)), ("deflate[1]", vectors))
+    overlap = float(np.abs(vectors.T @ vectors - np.identity(len(values), like=vectors)).max())
     if overlap > _RESIDUAL:
         raise ValueError(f"deflate[1]: expected orthonormal columns, got products off by {overlap:.1e}")
-    residual = _norms((product(A, vectors) - vectors * values).T).max()
+    residual = float(_norms((product(A, vectors) - vectors * devices.as_like(values, vectors)).T).max())
     if residual > 10 * _RESIDUAL * np.abs(values).max():
         raise ValueError(
             f"deflate: expected eigenpairs of the operator, got a residual |A v - value v| of {residual:.1e} where the "
             f"largest value is {np.abs(values).max():.1e}"
         )
     order = np.argsort(values)[::-1]
-    vectors = np.linalg.qr(vectors[:, order])[0]
+    vectors = np.linalg.qr(vectors[:, devices.as_like(order, vectors)])[0]
     return values[order].astype(np.float64), vectors, len(values)
 
 
-def _deflated(A: LinearOperator, vectors: FloatArray) -> LinearOperator:
-    """A on the complement of orthonormal vectors, zero on their span."""
-    if vectors.shape[1] == 0:
-        return A
+def _no_vectors(A: LinearOperator) -> FloatArray:
+    """No columns, as long as those that A multiplies and of their kind."""
+    return example(A).reshape(A.shape[0], 0)
 
-    def multiply(x: FloatArray) -> FloatArray:
-        y = product(A, x.reshape(len(x), -1))
+
+def _deflated(A: LinearOperator, vectors: FloatArray) -> _Product:
+    """Products with A on the complement of orthonormal vectors, zero on their span."""
+    if vectors.shape[1] == 0:
+        return partial(product, A)
+
+    def times(x: FloatArray) -> FloatArray:
+        y = product(A, x)
         for _ in range(2):
             y = y - vectors @ (vectors.T @ y)
-        return y.reshape(x.shape)
+        return y
 
-    return LinearOperator(A.shape, matvec=multiply, matmat=multiply, dtype=A.dtype)
+    return times

@@ -14,8 +14,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from . import _executor
-from ._native import kernels
+from . import _executor, devices
 from ._validate import FloatArray
 from .factors import LayerFactors, backward, require_finite_outputs, stored
 from .network import Network
@@ -48,8 +47,8 @@ class Chart:
     def tangent(self, W: FloatArray, v: FloatArray) -> tuple[FloatArray | None, FloatArray | None]:
         """Return dW and db for a step v of the coordinates."""
         if self.inputs:
-            out = np.empty((1, W.shape[0]), W.dtype)
-            kernels.layer_forward(v[None], W, None, None, out, None, 0, W.shape[0])
+            out = np.empty((1, W.shape[0]), W.dtype, like=W)
+            devices.of(W).layer_forward(v[None], W, None, None, out, executor=_executor.SERIAL)
             return None, out[0]
         dW, db = v[: W.size].reshape(W.shape), v[W.size :]
         return _scaled(self.weights, dW), _scaled(self.biases, db) if self.biases else None
@@ -57,19 +56,19 @@ class Chart:
     def cotangent(self, W: FloatArray, A: FloatArray, delta: FloatArray, executor: Executor | None) -> FloatArray:
         """Return the sum over samples of the gradients: of inputs A (T, M_in) and delta (1, T, M_out)."""
         layer = LayerFactors(A[:, :0] if self.inputs else A, delta, self.inputs or self.biases != 0)
-        out = np.empty(layer.num_parameters, W.dtype)
+        out = np.empty(layer.num_parameters, W.dtype, like=W)
         layer.summed_gradient(0, 1.0, out, executor)
         if self.inputs:
-            back = np.empty((1, 1, W.shape[1]), W.dtype)
-            kernels.layer_backward(out[None, None], W, np.ones((1, W.shape[1]), W.dtype), back, 0, W.shape[1])
-            return np.asarray(back[0, 0])
+            one = np.ones_like(W, shape=(1, W.shape[1]))
+            back: FloatArray = backward(out[None, None], W, one, False, _executor.SERIAL)[0, 0]
+            return back
         out[: W.size] *= self.weights
         out[W.size :] *= self.biases
         return out
 
 
 def _scaled(factor: float, array: FloatArray) -> FloatArray:
-    return array if factor == 1 else np.asarray(factor * array)
+    return array if factor == 1 else factor * array
 
 
 class LinearizedNetwork:
@@ -123,9 +122,9 @@ class LinearizedNetwork:
             h = self._read(self._signals[l]) if dW is not None else None
             slope = self._read(self._slopes[l]) if l < net.depth - 1 else None
             dskip = du if net.skips[l] else None
-            out = np.empty((len(self.outputs), W.shape[0]), W.dtype)
+            out = np.empty((len(self.outputs), W.shape[0]), W.dtype, like=W)
             du = np.empty_like(out) if l < net.depth - 1 and net.skips[l + 1] else None
-            _step(h, dW, db, dh, W, slope, out, dskip, du, self._executor)
+            devices.of(W).layer_tangent(h, dW, db, dh, W, slope, out, dskip, du, self._executor)
             dh = out
         assert dh is not None
         return dh
@@ -133,7 +132,7 @@ class LinearizedNetwork:
     def transposed_times(self, y: FloatArray) -> FloatArray:
         """Return the transposed derivative applied to y (T, C), shape (P,): one reverse-mode sweep."""
         net = self._net
-        out = np.empty(self._slices[-1].stop, net.dtype)
+        out = np.empty(self._slices[-1].stop, net.dtype, like=y)
         parts = dict(zip(self._layers, self._slices, strict=True))
         delta = y[None]
         for l in range(net.depth - 1, self._layers.start - 1, -1):
@@ -154,23 +153,3 @@ class LinearizedNetwork:
     def _read(self, array: FloatArray) -> FloatArray:
         """A held array in the precision of the network."""
         return array.astype(self._net.dtype, copy=False)
-
-
-def _step(
-    h: FloatArray | None,
-    dW: FloatArray | None,
-    db: FloatArray | None,
-    dh: FloatArray | None,
-    W: FloatArray,
-    slope: FloatArray | None,
-    out: FloatArray,
-    dskip: FloatArray | None,
-    du: FloatArray | None,
-    executor: Executor | None,
-) -> None:
-    flops = 2.0 * out.size * W.shape[1] * ((dW is not None) + (dh is not None))
-    _executor.run(
-        lambda block: kernels.layer_tangent(h, dW, db, dh, W, slope, out, *block, dskip, du),
-        _executor.column_blocks(W.shape[0], W.itemsize, flops, executor),
-        executor,
-    )

@@ -67,7 +67,7 @@ def mean_loss(
         if not np.isfinite(outputs).all():
             return math.inf
         if isinstance(likelihood, Gaussian):
-            terms = (targets - outputs.astype(np.float64)) ** 2 / np.asarray(likelihood.noise_var)
+            terms = (targets - outputs.astype(np.float64)) ** 2 / likelihood._noise(outputs)
             found = float(terms.sum()) / (2 * len(X))
         else:
             try:
@@ -107,10 +107,10 @@ def loss_gradient(
     """
     metric = observed(net, X, loss, targets, executor)
     with np.errstate(over="ignore", invalid="ignore"):
-        weights = np.full((1, 1, metric.num_samples), -1 / metric.num_samples, net.dtype)
-        gradient = metric._gradients.transposed_times(weights)[0]  # the scores are the seeds
+        weights = np.full_like(metric.X, -1 / metric.num_samples, shape=(1, 1, metric.num_samples))
+        gradient: FloatArray = metric._gradients.transposed_times(weights)[0]  # the scores are the seeds
     require_finite(gradient, "loss_gradient()")
-    return np.asarray(gradient)
+    return gradient
 
 
 def hessian_diagonal(
@@ -146,7 +146,8 @@ def hessian_diagonal(
         or the name of a likelihood or one of your own, whose loss is :math:`-\log p`. Losses are averaged over samples
         and summed over outputs.
     targets : array
-        Observed targets in the likelihood's format: (T, C) numbers, or (T,) classes.
+        Observed targets in the likelihood's format: (T, C) numbers, or (T,) classes; on the device of the network, or
+        a list.
     executor : concurrent.futures.Executor, optional
         Threads to use (default: a shared pool). No bit of the result depends on their number.
     progress : None, True or callable
@@ -180,12 +181,13 @@ def hessian_diagonal(
     curvature = LossCurvature(net, metric.X, metric.likelihood, metric.targets or ())
 
     with np.errstate(over="ignore", invalid="ignore"):
+        total: FloatArray
         (total,) = unit_sums(
             net, metric.num_samples, curvature.of_units, (2,), curvature.num_seeds, executor=executor, progress=progress
         )
         total *= 1 / metric.num_samples
     require_finite(total, "hessian_diagonal()")
-    return np.asarray(total)
+    return total
 
 
 class LossCurvature:
@@ -221,9 +223,7 @@ class LossCurvature:
         found: list[FloatArray] = []
 
         def seeds(outputs: FloatArray) -> FloatArray:
-            base = (
-                law.seeds(outputs) if law.canonical else unit_seeds(len(outputs), self._net.num_outputs, outputs.dtype)
-            )
+            base = law.seeds(outputs) if law.canonical else unit_seeds(len(outputs), self._net.num_outputs, outputs)
             found.extend((outputs, scores(law, outputs, [drawn[begin:end] for drawn in self._targets])))
             return np.concatenate([base, found[1]])
 

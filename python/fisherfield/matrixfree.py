@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator
 
-from . import lanczos, solve, spectrum, top_eigenpairs
+from . import devices, lanczos, solve, spectrum, top_eigenpairs
 from ._executor import Progress
 from ._validate import (
     FloatArray,
@@ -19,6 +19,7 @@ from ._validate import (
     choice,
     non_negative,
     require_finite,
+    same_device,
 )
 from .eigenpairs import EigenPairs
 from .estimators import Estimate, hutch_plus_plus, hutchinson
@@ -26,7 +27,7 @@ from .lanczos import SpectralDensity
 from .metric import Metric
 from .products import (
     GradientMap,
-    SymmetricOperator,
+    symmetric_operator,
 )
 from .solve import Solution
 
@@ -62,22 +63,28 @@ class MatrixFreeMetric(Metric):
 
     def __rmatmul__(self, V: Any) -> FloatArray:
         """Return V G for V (P,) or (k, P); G is symmetric."""
-        rows = V if isinstance(V, np.ndarray) else np.asarray(V)
+        rows = V if isinstance(V, np.ndarray) else devices.as_array(V)
         return (self @ rows.T).T
 
     __array_ufunc__ = None  # NumPy leaves ``V @ G`` to us
 
     def as_linear_operator(self) -> LinearOperator:
-        """Return G as a SciPy LinearOperator of shape (P, P), with products of blocks of vectors."""
-        return SymmetricOperator(self.dimension, self.dtype, self._times)
+        """Return G as a LinearOperator of shape (P, P), with products of blocks of vectors.
+
+        It is one of ``scipy.sparse.linalg``, or of ``cupyx.scipy.sparse.linalg`` for a network on a GPU.
+        """
+        return symmetric_operator(self.dimension, self._times, self.X)
 
     def _operator(self) -> LinearOperator:
         """G or its dual, whichever is smaller, by its products."""
         return self.dual_operator() if self._dual_is_smaller else self.as_linear_operator()
 
     def dual_operator(self) -> LinearOperator:
-        """Return the dual as a SciPy LinearOperator of shape (R T, R T), in the order of :meth:`dual`."""
-        return SymmetricOperator(self.num_seeds * self.num_samples, self.dtype, self._dual_times)
+        """Return the dual as a LinearOperator of shape (R T, R T), in the order of :meth:`dual`.
+
+        It is one of ``scipy.sparse.linalg``, or of ``cupyx.scipy.sparse.linalg`` for a network on a GPU.
+        """
+        return symmetric_operator(self.num_seeds * self.num_samples, self._dual_times, self.X)
 
     def top_eigenpairs(
         self,
@@ -517,6 +524,7 @@ class MatrixFreeMetric(Metric):
             raise TypeError(
                 f"{name}: expected {self.dtype} like the metric, got {vectors.dtype}; convert it with .astype"
             )
+        same_device(("X", self.X), (name, vectors))
         return vectors
 
     def _times(self, V: FloatArray) -> FloatArray:

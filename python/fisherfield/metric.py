@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from . import spectrum
+from . import devices, spectrum
 from ._engines import check_engine
 from ._executor import Progress
-from ._memory import require_memory
+from ._memory import batch_bytes, require_memory
 from ._validate import (
     FloatArray,
     boolean,
@@ -170,8 +170,9 @@ class Metric(ABC):
             is sent, written and remembered at once: by default some hundreds or thousands, after the memory it takes.
         executor : concurrent.futures.Executor, optional
             Who computes, instead of the threads given to the constructor: other threads, or processes, here or on other
-            machines (``ProcessPoolExecutor``, ``mpi4py.futures.MPIPoolExecutor``, ``client.get_executor()`` of Dask).
-            Network and inputs are sent once to every worker. The result does not depend on it.
+            machines (``ProcessPoolExecutor``, ``mpi4py.futures.MPIPoolExecutor``, ``client.get_executor()`` of Dask),
+            or several GPUs (:class:`~fisherfield.GPUPool`). Network and inputs are sent once to every worker. Processes
+            that are to use a GPU must be spawned, not forked. The result does not depend on it.
         progress : None, True or callable
             Progress over tiles: a bar (needs tqdm) or ``callable(done, total)``.
         resume : bool
@@ -180,8 +181,9 @@ class Metric(ABC):
         Returns
         -------
         array, shape (R*T, R*T)
-            Output-major: row ``r*T + t``. Kept, hence read-only; copy it to change it. With ``out`` a memory map of
-            the file; ``eigenvalues()`` and ``top_eigenpairs()`` then read it.
+            Output-major: row ``r*T + t``. Kept, hence read-only; copy it to change it (CuPy cannot refuse that it is
+            changed in place). With ``out`` a memory map of the file, also of a matrix that a GPU computed;
+            ``eigenvalues()`` and ``top_eigenpairs()`` then read it.
 
         Raises
         ------
@@ -202,7 +204,7 @@ class Metric(ABC):
         ...     bool((in_file == fim.dual()).all())
         True
         """
-        check_engine(executor)
+        check_engine(executor, self.X)
         if not boolean(resume, "resume") and out is None:
             raise ValueError("resume: expected only together with out, got resume=False without it")
         if tile is not None:
@@ -216,12 +218,12 @@ class Metric(ABC):
                 size**2 * self.dtype.itemsize + self._gram_bytes,
                 lambda: f"the {size} x {size} dual matrix ({self.estimate('dual').work})",
                 f"{self._smaller_dual}; trace(), diagonal(), top_eigenpairs() and spectral_density() do not need it",
+                self.X,
             )
             with np.errstate(over="ignore", invalid="ignore"):
                 matrix = self._gram(tile, executor, progress)
             require_finite(matrix.diagonal(), "dual()")  # bounds every entry, by Cauchy-Schwarz
-            matrix.flags.writeable = False
-            self._dual = matrix
+            self._dual = devices.read_only(matrix)
         return self._dual
 
     def _dual_in_file(
@@ -262,10 +264,11 @@ class Metric(ABC):
             smaller.nbytes,
             f"the copy of the {len(smaller)} x {len(smaller)} matrix in which LAPACK finds all eigenvalues",
             "statistics() finds the largest without it",
+            smaller,
         )
-        values = spectrum.eigenvalues(smaller)
-        values.flags.writeable = False
-        return values
+        values = devices.as_like(spectrum.eigenvalues(smaller), self.X)  # those of a file are found on the host
+        kept: FloatArray = devices.read_only(values)
+        return kept
 
     @cached_property
     def _trace(self) -> float:
@@ -330,8 +333,9 @@ class Metric(ABC):
             self.num_samples * self.num_seeds * self.dimension * self.dtype.itemsize,
             f"the Jacobian of shape {shape}",
             "dual(), diagonal(), trace() and eigenvalues() do not need it",
+            self.X,
         )
-        out = np.empty(shape, self.dtype)
+        out = np.empty(shape, self.dtype, like=self.X)
         begin = 0
         for part in self._jacobians():
             out[begin : begin + len(part)] = part
@@ -350,10 +354,11 @@ class Metric(ABC):
             2 * self.dimension**2 * self.dtype.itemsize,
             f"the {self.dimension} x {self.dimension} matrix (and one batch's part of it)",
             "diagonal() and trace() do not form it",
+            self.X,
         )
         total: FloatArray | None = None
         for jacobian in self._jacobians():
-            columns = np.ascontiguousarray(jacobian.reshape(-1, self.dimension).T)
+            columns = devices.contiguous(jacobian.reshape(-1, self.dimension).T)
             part = symmetric_product(columns, self._scale, self._executor)
             total = part if total is None else np.add(total, part, out=total)
         assert total is not None
@@ -386,12 +391,13 @@ class Metric(ABC):
             "eigenvalues": (max(smaller_bytes, 2 * small**2 * item), in_smaller + 4 / 3 * small**3),
             "dense": (2 * self.dimension**2 * item, dense + costs["factors"]),
             "jacobian": (size * self.dimension * item, costs["factors"] + float(size) * self.dimension),
-            "diagonal": (2 * self.dimension * item + BATCH_BYTES, costs["diagonal"]),
+            "diagonal": (2 * self.dimension * item + batch_bytes(self.X, BATCH_BYTES), costs["diagonal"]),
             "product": (2 * self.dimension * item + self._product_bytes, costs["product"]),
             "top_eigenpairs": (40 * self.dimension * item + self._product_bytes, 6 * costs["product"]),
         }
         found = table[choice(what, "what", tuple(table))]
-        return Cost(what, int(found[0]), found[1], found[1] / operations_per_second(self.dtype, self._executor))
+        rate = operations_per_second(self.dtype, self._executor, self.X)
+        return Cost(what, int(found[0]), found[1], found[1] / rate)
 
     @property
     @abstractmethod

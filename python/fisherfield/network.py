@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _executor
-from ._native import kernels
+from . import devices
 from ._validate import FloatArray, as_float_array, as_sequence, boolean, same_dtype
 from .activations import Activation
 from .architecture import MLP, ActivationLike, require_room_for_skips, resolve_activations, skip_layers
@@ -171,6 +170,38 @@ class Network:
         other.architecture = None  # it is no sample any more
         return other
 
+    def to(self, device: str) -> Network:
+        """Return the network with its parameters on a device; where they are decides where the work on it is done.
+
+        Parameters
+        ----------
+        device : str
+            ``"cpu"``, ``"cuda"`` (the current GPU of CuPy) or ``"cuda:1"``.
+
+        Raises
+        ------
+        ValueError
+            For other names, or a GPU that is not there.
+        ImportError
+            Without CuPy: ``pip install fisherfield[cuda13]``.
+
+        Examples
+        --------
+        >>> import fisherfield as ff
+        >>> net = ff.MLP((3, 4, 2), "tanh").sample(seed=0)
+        >>> net.to("cpu").device
+        'cpu'
+        """
+        other = copy.copy(self)
+        other.weights = tuple(devices.moved(W, device) for W in self.weights)
+        other.biases = None if self.biases is None else tuple(devices.moved(b, device) for b in self.biases)
+        return other
+
+    @property
+    def device(self) -> str:
+        """Where the parameters are: ``"cpu"`` or ``"cuda:0"``."""
+        return devices.name_of(self.weights[0])
+
     def __call__(self, X: Any, *, executor: Executor | None = None) -> FloatArray:
         """Return the outputs f(X).
 
@@ -217,8 +248,8 @@ class Network:
         phi = self.activations[l]
         if phi.native is not None:
             shape = (len(h), self.weights[l].shape[0])
-            derivatives = tuple(np.empty(shape, self.dtype) for _ in range(order))
-            pre = np.empty(shape, self.dtype) if carried else None
+            derivatives = tuple(np.empty(shape, self.dtype, like=h) for _ in range(order))
+            pre = np.empty(shape, self.dtype, like=h) if carried else None
             return (self._affine(l, h, executor, phi.native, derivatives, skip, pre), *derivatives), pre
         u = self._affine(l, h, executor, skip=skip)
         return phi.evaluate(u, order), u if carried else None
@@ -235,14 +266,9 @@ class Network:
     ) -> FloatArray:
         """``phi(u)``, ``u = W h + b + skip``; writes derivatives and u where asked."""
         slope, bend = (*derivatives, None, None)[:2]
-        out = np.empty((len(h), self.weights[l].shape[0]), self.dtype)
+        out = np.empty((len(h), self.weights[l].shape[0]), self.dtype, like=h)
         bias = None if self.biases is None else self.biases[l]
-        blocks = _executor.column_blocks(out.shape[1], out.itemsize, 2.0 * h.size * out.shape[1], executor)
-        _executor.run(
-            lambda block: kernels.layer_forward(h, self.weights[l], bias, phi, out, slope, *block, skip, pre, bend),
-            blocks,
-            executor,
-        )
+        devices.of(h).layer_forward(h, self.weights[l], bias, phi, out, slope, bend, skip, pre, executor)
         return out
 
     def __repr__(self) -> str:

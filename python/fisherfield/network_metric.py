@@ -12,10 +12,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from . import likelihoods
+from . import devices, likelihoods
 from ._engines import num_workers, shares_memory
 from ._executor import Progress, check_executor, reporter
-from ._memory import as_bytes, available_bytes, human, require_memory
+from ._memory import as_bytes, available_beside, batch_bytes, human, require_memory
 from ._validate import (
     FloatArray,
     as_dtype,
@@ -39,7 +39,7 @@ from .gramfile import Work, identity_of
 from .linearized import Chart, LinearizedNetwork
 from .matrixfree import MatrixFreeMetric
 from .network import Network
-from .panels import MEMORY, Panels, panel_size
+from .panels import Panels, panel_memory, panel_size
 from .products import (
     Batch,
     BatchedGradients,
@@ -72,6 +72,7 @@ class NetworkMetric(MatrixFreeMetric):
         executor: Executor | None,
         memory: float | str | None,
         storage: npt.DTypeLike | None,
+        precision: str | None = None,
     ) -> None:
         if not isinstance(net, Network):
             raise TypeError(
@@ -89,6 +90,7 @@ class NetworkMetric(MatrixFreeMetric):
         self._executor = executor
         self._budget = None if memory is None else as_bytes(memory, "memory")
         self._storage = _as_storage(storage, net.dtype)
+        self._precision = _as_precision(precision, net)
         self._layers = slice(None)  # of which the metric consists
         self._parent: NetworkMetric | None = None  # of which this is a block
         if self.kind == "monte_carlo":
@@ -98,11 +100,7 @@ class NetworkMetric(MatrixFreeMetric):
         if self.kind == "empirical":
             if targets is None:
                 raise ValueError("targets: expected the observed targets with kind='empirical', got None")
-            observed = self.likelihood.as_targets(
-                targets, num_samples=len(self.X), num_outputs=net.num_outputs, dtype=net.dtype
-            )
-            self._observed = observed.copy()
-            self._observed.flags.writeable = False
+            self._observed = likelihoods.observed_targets(self.likelihood, targets, net.num_outputs, self.X)
 
     @property
     def _whole(self) -> NetworkMetric:
@@ -154,7 +152,7 @@ class NetworkMetric(MatrixFreeMetric):
 
     def _outputs(self) -> FloatArray:
         """f(X), in batches: no layer is held for all samples."""
-        step = max(1, BATCH_BYTES // (sum(self.net.widths) * self.dtype.itemsize))
+        step = max(1, self._batch_bytes // (sum(self.net.widths) * self.dtype.itemsize))
         parts = [
             self.net(self.X[begin : begin + step], executor=self._executor)
             for begin in range(0, self.num_samples, step)
@@ -166,7 +164,7 @@ class NetworkMetric(MatrixFreeMetric):
     def _seeds(self, outputs: FloatArray, targets: tuple[Any, ...] | None) -> FloatArray:
         """S, (R, t, C), at the outputs (t, C) of some samples, with their targets if the kind has any."""
         if self._has_unit_seeds:
-            return unit_seeds(len(outputs), self.net.num_outputs, self.dtype)
+            return unit_seeds(len(outputs), self.net.num_outputs, outputs)
         if targets is None:
             return self._checked(self.likelihood.seeds(outputs), outputs)
         return self._checked(likelihoods.score_seeds(self.likelihood, outputs, targets), outputs)
@@ -174,7 +172,7 @@ class NetworkMetric(MatrixFreeMetric):
     def _checked(self, seeds: FloatArray, outputs: FloatArray) -> FloatArray:
         """Seeds as the kernels take them, also those of likelihoods that are not ours."""
         expected = (self.num_seeds, *outputs.shape)
-        seeds = np.asarray(seeds)
+        seeds = devices.as_like(devices.as_array(seeds), outputs)
         if seeds.shape != expected or seeds.dtype != outputs.dtype:
             raise ValueError(
                 f"likelihood {self.likelihood.name}: expected seeds or scores of shape {expected} and dtype "
@@ -186,7 +184,8 @@ class NetworkMetric(MatrixFreeMetric):
                 f"likelihood {self.likelihood.name}: expected finite seeds, got {seeds[r, t, k]} at sample {t}, "
                 f"output {k}, where net(X) is {outputs[t, k]}; scale the outputs down"
             )
-        return np.ascontiguousarray(seeds)
+        contiguous: FloatArray = devices.contiguous(seeds)
+        return contiguous
 
     # --- factors --------------------------------------------------------------------------------------------
 
@@ -255,6 +254,7 @@ class NetworkMetric(MatrixFreeMetric):
             self._factor_bytes,
             "the factored Jacobian",
             "use fewer samples; diagonal() and trace() work batch by batch without it",
+            self.X,
         )
         return self._factorize(0, self.num_samples)
 
@@ -274,7 +274,8 @@ class NetworkMetric(MatrixFreeMetric):
 
         def seeds_at(outputs: FloatArray) -> FloatArray:
             if seeds is not None:
-                return np.ascontiguousarray(seeds[:, begin:end])
+                part: FloatArray = devices.contiguous(seeds[:, begin:end])
+                return part
             return self._batch_seeds(outputs, begin, end)
 
         with counted_from(begin):
@@ -286,11 +287,17 @@ class NetworkMetric(MatrixFreeMetric):
         targets = self.targets
         return self._seeds(outputs, targets and tuple(drawn[begin:end] for drawn in targets))
 
+    @property
+    def _batch_bytes(self) -> int:
+        """Bytes of the factors of one batch."""
+        wanted = batch_bytes(self.X, BATCH_BYTES)
+        return wanted if self._budget is None else max(BATCH_BYTES, min(wanted, self._budget // 2))
+
     def _batches(
         self, bytes_per_sample: int, seeds: FloatArray | None = None, progress: Progress = None
     ) -> Iterator[FactoredJacobian]:
         """Factors of successive batches of samples, cut in the same places whether or not they are kept."""
-        step = max(1, BATCH_BYTES // bytes_per_sample)
+        step = max(1, self._batch_bytes // bytes_per_sample)
         ranges = list(pairwise([*range(0, self.num_samples, step), self.num_samples]))
         report, close = reporter(progress, len(ranges), "samples")
         try:
@@ -324,12 +331,12 @@ class NetworkMetric(MatrixFreeMetric):
     @cached_property
     def _memory(self) -> int:
         """Bytes that factors may take."""
-        return self._budget or (available_bytes() or 2**40) // 2
+        return self._budget or (available_beside(self.X) or 2**40) // 2
 
     @property
     def _panel_memory(self) -> int:
         """Bytes of factors and tiles in every process that computes a dual panel by panel."""
-        return self._budget or MEMORY
+        return self._budget or panel_memory(self.X)
 
     def _gradient_map(self, unit_seeds: bool, kept: dict[tuple[int, int], Batch]) -> GradientMap:
         """Gradients of the likelihood's seeds or of the outputs: in batches, as many kept as the budget allows."""
@@ -339,7 +346,7 @@ class NetworkMetric(MatrixFreeMetric):
         working = held + self._working_bytes(num_seeds, factored)
         if working > self._memory:
             raise MemoryError(f"memory: expected at least {human(working)}, for one sample, got {human(self._memory)}")
-        step = max(1, min(BATCH_BYTES, self._memory // 2) // working)
+        step = max(1, min(self._batch_bytes, self._memory // 2) // working)
         ranges = list(pairwise([*range(0, self.num_samples, step), self.num_samples]))
         num_kept = int((self._memory - step * working) // (step * held))
 
@@ -385,9 +392,10 @@ class NetworkMetric(MatrixFreeMetric):
         targets = self.targets
         part = self._without_results()
         part._layers, part._parent = slice(None), None
-        part.X = np.ascontiguousarray(self.X[samples])
+        chosen = devices.as_like(samples, self.X)
+        part.X = devices.contiguous(self.X[chosen])
         if targets is not None:
-            part.__dict__["_scored_targets"] = tuple(drawn[samples] for drawn in targets)
+            part.__dict__["_scored_targets"] = tuple(drawn[chosen] for drawn in targets)
         if self._parent is None:
             return part
         block = part._without_results()
@@ -396,7 +404,8 @@ class NetworkMetric(MatrixFreeMetric):
 
     def _seed_products(self, c: FloatArray) -> FloatArray:
         if self.kind != "exact":
-            return np.asarray(np.einsum("rtc,kc->krt", self.output_seeds(), c))
+            products: FloatArray = np.einsum("rtc,kc->krt", self.output_seeds(), c)
+            return products
         outputs = self._outputs()
         rows = (np.broadcast_to(row, outputs.shape) for row in c)
         return np.stack([self.likelihood.seeds_transposed_times(outputs, row) for row in rows])
@@ -420,7 +429,7 @@ class NetworkMetric(MatrixFreeMetric):
     @property
     def _product_bytes(self) -> int:
         factored = self.num_seeds <= _FACTORED_SEEDS
-        needed = self.num_samples * self._held_bytes(self.num_seeds, factored) + 2 * BATCH_BYTES
+        needed = self.num_samples * self._held_bytes(self.num_seeds, factored) + 2 * self._batch_bytes
         return needed if self._budget is None else min(needed, self._budget)
 
     @property
@@ -442,12 +451,20 @@ class NetworkMetric(MatrixFreeMetric):
             step = panel_size(self, num_seeds, num_workers(executor)) if tile is None else tile
             return Panels(self, step, self._executor, seeds).gather(executor, progress)
         whole = self.factors if seeds is None else self._block_of(self._factorize(0, self.num_samples, seeds))
-        return gram_matrix(whole, self._scale, tile=tile, executor=executor or self._executor, progress=progress)
+        return gram_matrix(
+            whole,
+            self._scale,
+            tile=tile,
+            executor=executor or self._executor,
+            progress=progress,
+            precision=self._precision,
+        )
 
     @property
     def _options(self) -> dict[str, Any]:
         """What else than network, data and likelihood makes the metric, in terms of JSON."""
-        return {"layer": None if self._layers == slice(None) else self._layers.stop}
+        reduced = {} if self._precision is None else {"precision": self._precision}
+        return {"layer": None if self._layers == slice(None) else self._layers.stop} | reduced
 
     def _identity(self) -> dict[str, Any]:
         return identity_of(self)
@@ -466,7 +483,7 @@ class NetworkMetric(MatrixFreeMetric):
         return float(norms.sum() * self._scale)
 
     def _diagonal(self, progress: Progress = None, seeds: FloatArray | None = None) -> FloatArray:
-        total = np.zeros(self.dimension, self.dtype)
+        total = np.zeros(self.dimension, self.dtype, like=self.X)
         for factors in self._factor_batches(seeds, progress):
             total += factors.diagonal(self._scale, self._executor)
         return total
@@ -489,7 +506,7 @@ class NetworkMetric(MatrixFreeMetric):
 
     def _unit_seeds(self) -> FloatArray:
         """The unit vectors of output space, (C, T, C)."""
-        return unit_seeds(self.num_samples, self.net.num_outputs, self.dtype)
+        return unit_seeds(self.num_samples, self.net.num_outputs, self.X)
 
     def _summed_gradients(self, seeds: FloatArray, progress: Progress = None) -> FloatArray:
         r"""``(1/T) sum_t seeds[r, t] . grad f(x_t)``, (R, P)."""
@@ -497,8 +514,9 @@ class NetworkMetric(MatrixFreeMetric):
             2 * len(seeds) * self.dimension * self.dtype.itemsize,
             f"the mean gradients of shape {(len(seeds), self.dimension)} (and one batch's part of them)",
             "ask layer by layer: layer(l)",
+            self.X,
         )
-        total = np.zeros((len(seeds), self.dimension), self.dtype)
+        total = np.zeros((len(seeds), self.dimension), self.dtype, like=self.X)
         for factors in self._factor_batches(seeds, progress):
             total += factors.summed_gradients(1.0 / self.num_samples, self._executor)
         return total
@@ -520,6 +538,19 @@ def _refuse_foreign(name: str, value: Any, kind: str, owner: str) -> None:
     """Refuse an option that another kind would use."""
     if value is not None and kind != owner:
         raise ValueError(f"{name}: expected only together with kind={owner!r}, got {name} with kind={kind!r}")
+
+
+def _as_precision(precision: str | None, net: Network) -> str | None:
+    """A reduced precision of the dual, where there is one."""
+    if precision is None:
+        return None
+    choice(precision, "precision", devices.PRECISIONS)
+    if net.device == "cpu" or net.dtype != np.float32:
+        raise ValueError(
+            f"precision: expected only together with a float32 network on a GPU, got {precision!r} with a {net.dtype} "
+            f"network on {net.device}"
+        )
+    return precision
 
 
 def _as_storage(storage: npt.DTypeLike | None, dtype: np.dtype[Any]) -> np.dtype[Any]:

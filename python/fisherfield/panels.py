@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import devices
 from ._engines import completed, shares_memory, worker_threads
 from ._executor import Progress, reporter
 from ._validate import FloatArray
@@ -21,11 +22,11 @@ from .gram import gram_matrix, kernel_matrix, sample_ranges
 if TYPE_CHECKING:
     from .network_metric import NetworkMetric
 
-__all__ = ["MEMORY", "Pair", "Panels", "panel_pairs", "panel_size"]
+__all__ = ["Pair", "Panels", "panel_memory", "panel_pairs", "panel_size"]
 
-MEMORY = (
-    2**29
-)  # bytes of panels' factors and of tiles at once, in every process that computes, unless a metric has a budget
+# bytes of panels' factors and of tiles at once, in every process or on every GPU, unless a metric has a budget
+_MEMORY = 2**29
+_GPU_MEMORY = 2**31  # tiles of some thousand rows, for which a GPU takes as long as they take to reach the host
 
 Pair = tuple[int, int]  # of panels, rows before columns or the same
 
@@ -33,6 +34,11 @@ Pair = tuple[int, int]  # of panels, rows before columns or the same
 def panel_pairs(num_panels: int) -> list[Pair]:
     """All tiles on and above the diagonal."""
     return [(i, j) for i in range(num_panels) for j in range(i, num_panels)]
+
+
+def panel_memory(like: FloatArray) -> int:
+    """Return the memory of panels and tiles on the device of an array."""
+    return _GPU_MEMORY if devices.is_cuda(like) else _MEMORY
 
 
 def panel_size(metric: NetworkMetric, num_seeds: int, num_workers: int = 1) -> int:
@@ -54,7 +60,8 @@ def panel_size(metric: NetworkMetric, num_seeds: int, num_workers: int = 1) -> i
 class Panels:
     """Tiles of the dual of a metric, from factors of which a budget's worth is held.
 
-    Pickled, it takes the network, the inputs and the targets along, and no factors.
+    Tiles come to the host, wherever they were computed. Pickled, it takes the network, the inputs and the targets
+    along, and no factors; those of a GPU are unpickled on the GPU that is current there.
 
     Attributes
     ----------
@@ -108,10 +115,13 @@ class Panels:
         i, j = pair
         with np.errstate(over="ignore", invalid="ignore"):
             rows, columns = self._panel(i), self._panel(j)
-        scale, executor = self._metric._scale, self._metric._executor
+        scale, executor, precision = self._metric._scale, self._metric._executor, self._metric._precision
         if i == j:
-            return gram_matrix(rows, scale, executor=executor)
-        return kernel_matrix(rows, columns, scale=scale, executor=executor)
+            block = gram_matrix(rows, scale, executor=executor, precision=precision)
+        else:
+            block = kernel_matrix(rows, columns, scale=scale, executor=executor, precision=precision)
+        on_host: FloatArray = devices.on_host(block)
+        return on_host
 
     def computed(self, pairs: Iterable[Pair], executor: Executor | None) -> Generator[tuple[Pair, FloatArray]]:
         """Yield tiles as they are ready: one after the other in this process, or from the workers of an executor."""
@@ -121,9 +131,9 @@ class Panels:
         return completed(executor, self, Panels.tile, ordered)
 
     def gather(self, executor: Executor, progress: Progress) -> FloatArray:
-        """Return the whole matrix, from the workers of an executor."""
+        """Return the whole matrix, on the device of the inputs, from the workers of an executor."""
         R, T = self._metric.num_seeds if self._seeds is None else len(self._seeds), self._metric.num_samples
-        out = np.empty((R, T, R, T), self._metric.dtype)
+        out = np.empty((R, T, R, T), self._metric.dtype, like=self._metric.X)
         pairs = panel_pairs(len(self.ranges))
         report, close = reporter(progress, len(pairs), "dual")
         try:
@@ -131,7 +141,7 @@ class Panels:
                 for done, ((i, j), block) in enumerate(tiles, 1):
                     rows, columns = slice(*self.ranges[i]), slice(*self.ranges[j])
                     part = out[:, rows, :, columns]
-                    part[:] = block.reshape(part.shape)
+                    part[:] = devices.as_like(block, out).reshape(part.shape)
                     if i != j:
                         out[:, columns, :, rows] = part.transpose(2, 3, 0, 1)
                     report(done, len(pairs))

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator
 
-from ._validate import FloatArray, as_float_array
+from . import devices
+from ._validate import FloatArray, as_float_array, same_device
 from .factors import FactoredJacobian
 from .likelihoods import Likelihood
 from .linearized import LinearizedNetwork
@@ -31,6 +32,7 @@ __all__ = [
     "SweptBatch",
     "SymmetricOperator",
     "UnitSeeds",
+    "symmetric_operator",
 ]
 
 Range = tuple[int, int]
@@ -93,11 +95,13 @@ class UnitSeeds:
 
     def times(self, u: FloatArray) -> FloatArray:
         """Return S u."""
-        return np.ascontiguousarray(u.T)
+        seen: FloatArray = devices.contiguous(u.T)
+        return seen
 
     def transposed_times(self, y: FloatArray) -> FloatArray:
         """Return S^T y."""
-        return np.ascontiguousarray(y.T)
+        seen: FloatArray = devices.contiguous(y.T)
+        return seen
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,13 @@ class ExplicitSeeds:
 
     def times(self, u: FloatArray) -> FloatArray:
         """Return S u."""
-        return np.asarray(np.einsum("rtk,rt->tk", self.seeds, u))
+        moved: FloatArray = np.einsum("rtk,rt->tk", self.seeds, u)
+        return moved
 
     def transposed_times(self, y: FloatArray) -> FloatArray:
         """Return S^T y."""
-        return np.asarray(np.einsum("rtk,tk->rt", self.seeds, y))
+        moved: FloatArray = np.einsum("rtk,tk->rt", self.seeds, y)
+        return moved
 
 
 @dataclass(frozen=True)
@@ -174,7 +180,7 @@ class BatchedGradients(GradientMap):
 
     def times(self, V: FloatArray) -> FloatArray:
         """Return J V."""
-        out = np.empty((len(V), self.num_seeds, self.ranges[-1][1]), V.dtype)
+        out = np.empty((len(V), self.num_seeds, self.ranges[-1][1]), V.dtype, like=V)
         for (begin, end), batch in self._batches():
             for j, v in enumerate(V):
                 out[j, :, begin:end] = batch.times(v)
@@ -182,10 +188,10 @@ class BatchedGradients(GradientMap):
 
     def transposed_times(self, U: FloatArray) -> FloatArray:
         """Return J^T U."""
-        out = np.zeros((len(U), self.dimension), U.dtype)
+        out = np.zeros((len(U), self.dimension), U.dtype, like=U)
         for (begin, end), batch in self._batches():
             for j, u in enumerate(U):
-                out[j] += batch.transposed_times(np.ascontiguousarray(u[:, begin:end]))
+                out[j] += batch.transposed_times(devices.contiguous(u[:, begin:end]))
         return out
 
     def gram_times(self, V: FloatArray) -> FloatArray:
@@ -240,10 +246,7 @@ class SymmetricOperator(LinearOperator):  # type: ignore[misc]
         self._times = times
 
     def _matmat(self, V: Any) -> FloatArray:
-        block = as_float_array(V, "V", ndim=2, shape=(self.shape[0], None))
-        if block.dtype != self.dtype:
-            raise TypeError(f"V: expected {self.dtype} like the operator, got {block.dtype}; convert it with .astype")
-        return np.ascontiguousarray(self._times(np.ascontiguousarray(block.T)).T)
+        return _block_product(self._times, V, self.shape[0], self.dtype)
 
     def _matvec(self, v: Any) -> FloatArray:
         column: FloatArray = self._matmat(np.reshape(v, (-1, 1)))
@@ -255,3 +258,38 @@ class SymmetricOperator(LinearOperator):  # type: ignore[misc]
         return self
 
     _transpose = _adjoint
+
+
+def symmetric_operator(size: int, times: Callable[[FloatArray], FloatArray], like: FloatArray) -> Any:
+    """Return a symmetric matrix, known through its products with rows, as an operator of SciPy, or of CuPy on a GPU.
+
+    Parameters
+    ----------
+    size : int
+        n.
+    times : callable
+        Products with rows, (k, n) to (k, n).
+    like : array
+        In the precision and on the device of the vectors.
+    """
+    if not devices.is_cuda(like):
+        return SymmetricOperator(size, like.dtype, times)
+    from cupyx.scipy.sparse.linalg import LinearOperator as OperatorOnGpu
+
+    def matmat(V: Any) -> FloatArray:
+        same_device(("the operator", like), ("V", V))
+        return _block_product(times, V, size, like.dtype)
+
+    def matvec(v: Any) -> FloatArray:
+        return matmat(v.reshape(-1, 1))[:, 0]
+
+    return OperatorOnGpu((size, size), matvec, rmatvec=matvec, matmat=matmat, rmatmat=matmat, dtype=like.dtype)
+
+
+def _block_product(times: Callable[[FloatArray], FloatArray], V: Any, size: int, dtype: np.dtype[Any]) -> FloatArray:
+    """The product with columns (n, k), checked, through that with rows."""
+    block = as_float_array(V, "V", ndim=2, shape=(size, None))
+    if block.dtype != dtype:
+        raise TypeError(f"V: expected {dtype} like the operator, got {block.dtype}; convert it with .astype")
+    columns: FloatArray = devices.contiguous(times(devices.contiguous(block.T)).T)
+    return columns

@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import linalg
-from scipy.sparse.linalg import LinearOperator, cg
 
+from . import devices
 from ._executor import Progress, reporter
-from ._memory import available_bytes, require_memory
+from ._memory import available_beside, require_memory
 from ._validate import FloatArray, boolean, choice, non_negative, positive_int, require_finite
+from .spectrum import cholesky, cholesky_solve
 
 if TYPE_CHECKING:
     from .matrixfree import MatrixFreeMetric
@@ -77,7 +78,7 @@ def solve(
 ) -> FloatArray | Solution:
     """See :meth:`MatrixFreeMetric.solve`."""
     vectors = metric._as_vectors(g, "g")
-    rows = np.ascontiguousarray(vectors.T).reshape(-1, metric.dimension)
+    rows: FloatArray = devices.contiguous(vectors.T).reshape(-1, metric.dimension)
     size = non_negative(damping, "damping", strict=True)
     rtol = non_negative(tol, "tol", strict=True)
     boolean(details, "details")
@@ -89,7 +90,7 @@ def solve(
         x, products, reached = _dense(metric, rows, size), len(rows), True
     else:
         x, products, reached = _conjugate_gradients(metric, rows, size, rtol, limit, progress)
-    shaped = np.ascontiguousarray(x.T).reshape(vectors.shape)
+    shaped: FloatArray = devices.contiguous(x.T).reshape(vectors.shape)
     if not (details or not reached):
         return shaped
     residual = _residual(metric, rows, x, size)
@@ -108,7 +109,7 @@ def _cheaper(metric: MatrixFreeMetric, damping: float, tol: float, count: int) -
     size = min(metric.dimension, metric.num_seeds * metric.num_samples)
     if size <= _SMALL_SIZE:
         return "dense"
-    room = available_bytes()
+    room = available_beside(metric.X)
     if room is not None and 3 * size**2 * metric.dtype.itemsize > room:
         return "matrix-free"
     dual = 0.0 if metric._has_dual and metric._dual_is_smaller else metric.estimate("dual").flops
@@ -119,19 +120,20 @@ def _cheaper(metric: MatrixFreeMetric, damping: float, tol: float, count: int) -
 def _dense(metric: MatrixFreeMetric, rows: FloatArray, damping: float) -> FloatArray:
     """By Cholesky's factors of the smaller of G and its dual."""
     matrix = metric._smaller
-    require_memory(matrix.nbytes, f"the factor of a {len(matrix)} x {len(matrix)} matrix", "take method='matrix-free'")
-    damped = matrix.copy()
+    size = len(matrix)
+    require_memory(matrix.nbytes, f"the factor of a {size} x {size} matrix", "take method='matrix-free'", rows)
+    damped = devices.as_like(matrix, rows).copy()
     damped[np.diag_indices_from(damped)] += damped.dtype.type(damping)
     try:
-        factor = linalg.cho_factor(damped, lower=True, overwrite_a=True, check_finite=False)
-    except linalg.LinAlgError as error:
+        factor = cholesky(damped)
+    except np.linalg.LinAlgError as error:
         top = float(matrix.diagonal().max())
         raise ValueError(
             f"damping: expected enough to make the matrix positive definite beside rounding in {metric.dtype} (its "
             f"largest entry is {top:.1e}), got {damping:g}; take more" + ", or float64" * (metric.dtype == np.float32)
         ) from error
     if not metric._dual_is_smaller:
-        return np.asarray(linalg.cho_solve(factor, rows.T).T)
+        return cholesky_solve(factor, rows.T).T
     x = _through_dual(metric, rows, factor, damping)
     x += _through_dual(metric, _remainder(metric, rows, x, damping), factor, damping)
     require_finite(x, "solve()")
@@ -141,12 +143,12 @@ def _dense(metric: MatrixFreeMetric, rows: FloatArray, damping: float) -> FloatA
 def _through_dual(metric: MatrixFreeMetric, rows: FloatArray, factor: Any, damping: float) -> FloatArray:
     """``(g - s J^T (G* + damping)^-1 J g) / damping``, from the factor of the dual."""
     moved = metric._gradients.times(rows)  # (k, R, T)
-    inner = linalg.cho_solve(factor, moved.reshape(len(rows), -1).T).T
-    back = metric._gradients.transposed_times(np.ascontiguousarray(inner).reshape(moved.shape))
+    inner = cholesky_solve(factor, moved.reshape(len(rows), -1).T).T
+    back = metric._gradients.transposed_times(devices.contiguous(inner).reshape(moved.shape))
     back *= back.dtype.type(-metric._scale)
     back += rows
     back /= back.dtype.type(damping)
-    return np.asarray(back)
+    return back
 
 
 def _conjugate_gradients(
@@ -160,27 +162,46 @@ def _conjugate_gradients(
         nonlocal done
         done += 1
         report(done, limit)
-        flat = np.ascontiguousarray(v.reshape(1, -1))
-        return np.asarray(metric._times(flat)[0] + flat.dtype.type(damping) * flat[0])
+        product: FloatArray = metric._times(v[None])[0] + v.dtype.type(damping) * v
+        return product
 
-    operator = LinearOperator(metric.shape, matvec=damped, dtype=metric.dtype)
     x, reached = np.zeros_like(rows), True
     try:
         for row, solution in zip(rows, x, strict=True):
             if row.any():
-                solution[:], code = cg(operator, row, rtol=tol, maxiter=max(1, limit - done))
-                reached = reached and code == 0
+                reached = _conjugate_gradient(damped, row, solution, tol, max(1, limit - done)) and reached
     finally:
         close()
     return x, done, reached
 
 
+def _conjugate_gradient(
+    times: Callable[[FloatArray], FloatArray], g: FloatArray, x: FloatArray, tol: float, max_products: int
+) -> bool:
+    """Solve for one g into x, which is zero (Hestenes, Stiefel 1952); whether the residual fell below the tolerance."""
+    enough = tol * float(np.linalg.norm(g))
+    remainder, direction, before = g.copy(), np.zeros_like(g), 1.0
+    for _ in range(max_products):
+        if np.linalg.norm(remainder) < enough:
+            return True
+        square = np.dot(remainder, remainder)
+        direction *= square / before
+        direction += remainder
+        moved = times(direction)
+        step = square / np.dot(direction, moved)
+        x += step * direction
+        remainder -= step * moved
+        before = square
+    return False
+
+
 def _remainder(metric: MatrixFreeMetric, rows: FloatArray, x: FloatArray, damping: float) -> FloatArray:
     """``g - (G + damping) x``."""
-    return np.asarray(rows - metric._times(x) - x.dtype.type(damping) * x)
+    return rows - metric._times(x) - x.dtype.type(damping) * x
 
 
 def _residual(metric: MatrixFreeMetric, rows: FloatArray, x: FloatArray, damping: float) -> float:
     """The largest relative residual."""
-    norms, left = np.linalg.norm(rows, axis=1), np.linalg.norm(_remainder(metric, rows, x, damping), axis=1)
+    sizes = (np.linalg.norm(vectors, axis=1) for vectors in (rows, _remainder(metric, rows, x, damping)))
+    norms, left = (devices.on_host(size) for size in sizes)
     return float(np.max(left[norms > 0] / norms[norms > 0], initial=0.0))

@@ -6,9 +6,9 @@ import math
 from concurrent.futures import Executor
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from . import devices
 from ._executor import Progress, check_executor
 from ._memory import require_memory
 from ._validate import FloatArray, boolean, choice, require_finite
@@ -45,7 +45,7 @@ class TangentKernel(NetworkMetric):
     weight_var, bias_var : float or sequence of L floats, optional
         :math:`\sigma_w^2, \sigma_b^2` of the NTK parametrisation. Default: those of the architecture that the network
         was sampled from.
-    executor, memory, storage
+    executor, memory, storage, precision
         As of :class:`~fisherfield.Fisher`.
 
     Raises
@@ -76,8 +76,9 @@ class TangentKernel(NetworkMetric):
         executor: Executor | None = None,
         memory: float | str | None = None,
         storage: npt.DTypeLike | None = None,
+        precision: str | None = None,
     ) -> None:
-        super().__init__(net, X, "gaussian", "exact", None, None, None, executor, memory, storage)
+        super().__init__(net, X, "gaussian", "exact", None, None, None, executor, memory, storage, precision)
         self.parametrization = choice(parametrization, "parametrization", PARAMETRIZATIONS)
         self._variances = _variances(net, self.parametrization, weight_var, bias_var)
 
@@ -215,6 +216,7 @@ def ntk(
         shape[0] * shape[1] * outputs**2 * net.dtype.itemsize + (2 if trace else 1) * factor_bytes,
         f"the tangent kernel of {shape[0]} x {shape[1]} inputs and {outputs} x {outputs} outputs",
         "use fewer inputs at a time" + ("" if trace else ", or trace=True"),
+        rows.X,
     )
     left = _outputs_in_one(rows.factors) if trace else rows.factors
     if columns is None:
@@ -233,7 +235,7 @@ def _outputs_in_one(factors: FactoredJacobian) -> FactoredJacobian:
     return FactoredJacobian(
         tuple(
             LayerFactors(
-                layer.A, np.ascontiguousarray(layer.B.transpose(1, 0, 2)).reshape(1, len(layer.A), -1), layer.bias
+                layer.A, devices.contiguous(layer.B.transpose(1, 0, 2)).reshape(1, len(layer.A), -1), layer.bias
             )
             for layer in factors
         )

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import devices
 from ._executor import Progress, reporter
-from ._memory import available_bytes
+from ._memory import available_beside
 from ._validate import FloatArray, as_generator, boolean, choice, non_negative, positive_int
-from .eigenpairs import EigenPairs, Search, block_lanczos, dense_eigenpairs
+from .eigenpairs import EigenPairs, Search, block_lanczos
+from .spectrum import dense_eigenpairs
 
 if TYPE_CHECKING:
     from .matrixfree import MatrixFreeMetric
@@ -84,7 +86,7 @@ def _cheapest(metric: MatrixFreeMetric, k: int) -> str:
         return "dense"
     if metric._has_dual:
         return "dual matrix"
-    room = available_bytes()
+    room = available_beside(metric.X)
     fits = room is None or 3 * size**2 * metric.dtype.itemsize < room
     lapack = 8 / 3 * size**3  # its reduction, at half the rate of products
     dense = metric.estimate("dual").flops + lapack
@@ -94,7 +96,7 @@ def _cheapest(metric: MatrixFreeMetric, k: int) -> str:
 
 def _dense(metric: MatrixFreeMetric, k: int, tol: float, vectors: bool) -> EigenPairs:
     matrix = metric._smaller
-    found = dense_eigenpairs(matrix, k, tol)
+    found = _moved(dense_eigenpairs(matrix, k, tol), metric)
     if not vectors or not metric._dual_is_smaller:
         return found
     return _from_dual(metric, found)
@@ -114,9 +116,17 @@ def _on_dual_matrix(
     def times(rows: FloatArray) -> FloatArray:
         return np.concatenate([block @ rows.T for block in _row_blocks(matrix)]).T
 
-    start = rng.standard_normal((min(k + 1, len(matrix)), len(matrix))).astype(matrix.dtype)
-    found = _searched(times, start, k, tol, max_products, rng, "dual matrix", progress).pairs
+    start = _random_rows(min(k + 1, len(matrix)), matrix, rng)
+    found = _moved(_searched(times, start, k, tol, max_products, rng, "dual matrix", progress).pairs, metric)
     return _from_dual(metric, found) if vectors else found
+
+
+def _moved(found: EigenPairs, metric: MatrixFreeMetric) -> EigenPairs:
+    """Eigenpairs of a matrix, which lies in the memory of the processor if it comes from a file, on the device of X."""
+    values, vectors, residuals = (
+        devices.as_like(array, metric.X) for array in (found.values, found.vectors, found.residuals)
+    )
+    return replace(found, values=values, vectors=vectors, residuals=residuals)
 
 
 def _row_blocks(matrix: FloatArray) -> Iterator[FloatArray]:
@@ -124,7 +134,7 @@ def _row_blocks(matrix: FloatArray) -> Iterator[FloatArray]:
     rows = max(1, _ROW_BYTES // (matrix.shape[1] * matrix.itemsize))
     mapped: Any = getattr(matrix, "_mmap", None)
     for begin in range(0, len(matrix), rows):
-        yield np.asarray(matrix[begin : begin + rows])
+        yield devices.as_array(matrix[begin : begin + rows])
         if hasattr(mapped, "madvise"):
             mapped.madvise(mmap.MADV_DONTNEED)
 
@@ -134,13 +144,13 @@ def _from_dual(metric: MatrixFreeMetric, found: EigenPairs) -> EigenPairs:
     assert found.vectors is not None
     if not found.values[-1] > len(found.vectors) * np.finfo(metric.dtype).eps * found.values[0]:
         raise ValueError(
-            f"vectors: expected eigenvalues above rounding, got {found.values[-1]:g} beside {found.values[0]:g}; ask "
-            "for fewer pairs, or take method='matrix-free'"
+            f"vectors: expected eigenvalues above rounding, got {float(found.values[-1]):g} beside "
+            f"{float(found.values[0]):g}; ask for fewer pairs, or take method='matrix-free'"
         )
     shape = (len(found.values), metric.num_seeds, metric.num_samples)
-    rows = metric._gradients.transposed_times(np.ascontiguousarray(found.vectors.T).reshape(shape))
+    rows = metric._gradients.transposed_times(_rows(found.vectors).reshape(shape))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return replace(found, vectors=np.ascontiguousarray(rows.T))
+    return replace(found, vectors=devices.contiguous(rows.T))
 
 
 def _matrix_free(
@@ -167,7 +177,7 @@ def _matrix_free(
         start = _rows(found.vectors)
     elif start is None:
         start, spent = _mean_gradients(metric, k, rng), 0.5 * k
-    guards = [_random_rows(metric, 1, rng)] + ([] if seen is None else [seen.rest[None]])
+    guards = [_random_rows(1, start, rng)] + ([] if seen is None else [seen.rest[None]])
     found = searched(np.concatenate([start, *guards]), guarded=True)
     return replace(found, products=found.products + spent)
 
@@ -180,7 +190,8 @@ def _subsampled(
     if few < _COARSE_SAMPLES or few * metric.num_seeds < 4 * (k + 1):
         return None, 0.0
     coarse = metric._subsample(np.sort(rng.choice(metric.num_samples, few, replace=False)))
-    block = np.concatenate([_mean_gradients(coarse, k, rng), _random_rows(coarse, 1, rng)])
+    gradients = _mean_gradients(coarse, k, rng)
+    block = np.concatenate([gradients, _random_rows(1, gradients, rng)])
     seen = _searched(coarse._times, block, k, _COARSE_TOL, max_products, rng, "matrix-free", None)
     per_sample = metric._scale * metric.num_samples / (coarse._scale * few)  # T / few of the tangent kernel, which sums
     values = (seen.pairs.values * per_sample).astype(metric.dtype)
@@ -190,20 +201,24 @@ def _subsampled(
 
 def _rows(vectors: FloatArray | None) -> FloatArray:
     assert vectors is not None
-    return np.ascontiguousarray(vectors.T)
+    rows: FloatArray = devices.contiguous(vectors.T)
+    return rows
 
 
-def _random_rows(metric: MatrixFreeMetric, count: int, rng: np.random.Generator) -> FloatArray:
-    return rng.standard_normal((count, metric.dimension)).astype(metric.dtype)
+def _random_rows(count: int, like: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Rows as long as those of ``like``, on its device and in its precision."""
+    rows: FloatArray = devices.as_like(rng.standard_normal((count, like.shape[1])).astype(like.dtype), like)
+    return rows
 
 
 def _mean_gradients(metric: MatrixFreeMetric, k: int, rng: np.random.Generator) -> FloatArray:
     """Random combinations of the mean gradients, (k, P): half a product each; random vectors where they vanish."""
-    u = metric._seed_products(rng.standard_normal((k, metric.net.num_outputs)).astype(metric.dtype))
+    drawn = rng.standard_normal((k, metric.net.num_outputs)).astype(metric.dtype)
+    u = metric._seed_products(devices.as_like(drawn, metric.X))
     found = metric._gradients.transposed_times(u)
     largest = np.abs(found).max(axis=1, keepdims=True)
     usable = np.isfinite(largest).all() and (largest > 0).all()
-    return found / largest if usable else _random_rows(metric, k, rng)
+    return found / largest if usable else _random_rows(k, found, rng)
 
 
 def _searched(

@@ -3,7 +3,8 @@ r"""Sums over samples of numbers of units times powers of inputs: what everythin
 The gradient with respect to a weight :math:`W_{ij}` is :math:`b_i a_j`, its second derivative :math:`d_i a_j^2`. Hence
 diagonals are sums :math:`\sum_t n_i(t)\, a_j(t)^2` and their variances :math:`\sum_t n_i(t)\, a_j(t)^4`, with numbers n
 that each unit makes from its b and d alone: one matrix product per layer, and never a Jacobian. Samples pass in parts
-that stay in the cache; of a sample only inputs of layers and numbers of units are held.
+that stay in the cache of the processor, or keep a GPU busy; of a sample only inputs of layers and numbers of units are
+held.
 """
 
 from __future__ import annotations
@@ -14,16 +15,15 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import _executor
-from ._executor import Progress, reporter, workers
-from ._memory import require_memory
+from . import _executor, devices
+from ._executor import SERIAL, Progress, reporter, workers
+from ._memory import batch_bytes, require_memory
 from ._validate import FloatArray
-from .factors import BATCH_BYTES, add_power_sum
+from .factors import BATCH_BYTES, add_power_sum, bytes_per_sample
 from .network import Network
 
 __all__ = ["counted_from", "layer_slices", "ordered_sum", "unit_sums"]
@@ -67,37 +67,43 @@ def unit_sums(
     """
     precision = np.dtype(net.dtype if dtype is None else dtype)
     shapes = [W.shape for W in net.weights[layers]]
-    parts = layer_slices(net, layers)
-    size = parts[-1].stop
+    slices = layer_slices(net, layers)
+    size = slices[-1].stop
     require_memory(
         len(powers) * size * precision.itemsize,
         f"{len(powers)} arrays of one number per parameter ({size})",
         "use a smaller network, or float32",
+        net.weights[0],
     )
-    out = np.zeros((len(powers), size), precision)
+    out = np.zeros((len(powers), size), precision, like=net.weights[0])
     per_sample = sum(columns + len(powers) * rows for rows, columns in shapes) * precision.itemsize
-    batch = min(num_samples, max(1, BATCH_BYTES // per_sample))
-    held = _carved([((batch, columns), (len(powers), batch, rows)) for rows, columns in shapes], precision)
+    memory = batch_bytes(out, BATCH_BYTES)
+    batch = min(num_samples, max(1, memory // per_sample))
+    held = _carved([((batch, columns), (len(powers), batch, rows)) for rows, columns in shapes], out)
+    if devices.is_cuda(out):  # one part after the other, as large as their seeds may be
+        executor, part = SERIAL, max(1, memory // bytes_per_sample(net, num_seeds))
+    else:
+        part = max(1, _ROWS // num_seeds)
     report, close = reporter(progress, num_samples, "samples")
     try:
         for begin in range(0, num_samples, batch):
             end = min(begin + batch, num_samples)
-            _fill(held, numbers, begin, end, num_seeds, executor, lambda done: report(done, num_samples))
-            for part, (inputs, weights) in zip(parts, held, strict=True):
+            _fill(held, numbers, begin, end, part, executor, lambda done: report(done, num_samples))
+            for of_layer, (inputs, weights) in zip(slices, held, strict=True):
                 for sums, power, weight in zip(out, powers, weights[:, : end - begin], strict=True):
-                    add_power_sum(inputs[: end - begin], weight, net.has_biases, power, sums[part], executor)
+                    add_power_sum(inputs[: end - begin], weight, net.has_biases, power, sums[of_layer], executor)
     finally:
         close()
     return out
 
 
 def _carved(
-    shapes: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], dtype: np.dtype[Any]
+    shapes: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], like: FloatArray
 ) -> list[tuple[FloatArray, FloatArray]]:
     """Pairs of arrays from one block of memory: a large one comes in large pages, many small ones in many small."""
     sizes = [math.prod(shape) for pair in shapes for shape in pair]
     begins = [0, *accumulate(-(-size // 16) * 16 for size in sizes)]  # each on a multiple of what a cache line holds
-    block = np.empty(begins[-1], dtype)
+    block = np.empty(begins[-1], like.dtype, like=like)
     arrays = (block[begin : begin + size] for begin, size in zip(begins, sizes, strict=False))
     return [(next(arrays).reshape(first), next(arrays).reshape(second)) for first, second in shapes]
 
@@ -121,13 +127,13 @@ def _fill(
     numbers: _UnitNumbers,
     begin: int,
     end: int,
-    num_seeds: int,
+    part: int,
     executor: Executor | None,
     report: Callable[[int], object],
 ) -> None:
     """Write inputs (t, M_in) and numbers (K, t, M_out) of every layer, of a batch of samples, into ``held``.
 
-    ``report`` is called with how many samples are done.
+    At most ``part`` samples are asked for at once. ``report`` is called with how many samples are done.
     """
     counting, done = Lock(), begin
 
@@ -144,7 +150,7 @@ def _fill(
             done += last - first
             report(done)
 
-    _executor.run(fill, _parts(begin, end, max(1, _ROWS // num_seeds), workers(executor)), executor)
+    _executor.run(fill, _parts(begin, end, part, workers(executor)), executor)
 
 
 def _parts(begin: int, end: int, most: int, threads: int) -> list[tuple[int, int]]:

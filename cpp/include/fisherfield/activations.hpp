@@ -71,22 +71,18 @@ inline bool is_odd(const Activation& phi) {
 
 namespace detail {
 
-// sin and cos leave large arguments to the standard library.
-template <class J>
-inline constexpr bool is_trigonometric = std::is_same_v<J, jets::Sin> || std::is_same_v<J, jets::Cos>;
-
 template <class T>
 inline constexpr Index block = 1024 / sizeof(T);
 
+// sin and cos leave large arguments to the standard library.
 template <class J, class T>
-void patch_large(const J&, const T* x, T (*y)[block<T>]) {
+void patch_large(const J& jet, const T* x, T (*y)[block<T>]) {
   const auto large = [](T u) { return !(math::abs(u) <= math::trigonometric_limit<T>); };
   typename math::detail::Format<T>::Bits any = 0;
   for (Index i = 0; i < block<T>; ++i) any |= large(x[i]) ? 1 : 0;
   for (Index i = 0; any && i < block<T>; ++i) {
     if (!large(x[i])) continue;
-    const T s = std::sin(x[i]), c = std::cos(x[i]);
-    const Jet<T> at = std::is_same_v<J, jets::Sin> ? Jet<T>{s, c, -s} : Jet<T>{c, -s, -c};
+    const Jet<T> at = jets::beyond_limit(jet, x[i]);
     y[0][i] = at.value, y[1][i] = at.first, y[2][i] = at.second;
   }
 }
@@ -114,7 +110,7 @@ void evaluate_blocks(const J& jet, Index n, const T* u, T* value, T* first, T* s
       if constexpr (order >= 1) y[1][i] = valid ? at.first : x[i];
       if constexpr (order >= 2) y[2][i] = valid ? at.second : x[i];
     }
-    if constexpr (is_trigonometric<J>) patch_large(jet, x, y);
+    if constexpr (jets::is_trigonometric<J>) patch_large(jet, x, y);
     T* const out[] = {value, first, second};
     for (int k = 0; k <= order; ++k)
       if (out[k]) copy_block(y[k], count, out[k] + start);

@@ -189,11 +189,43 @@ struct Cos {
   }
 };
 
+// Whether a jet holds for these arguments only up to trigonometric_limit, and what it is beyond, by the standard
+// library.
+template <class J>
+inline constexpr bool is_trigonometric = false;
+template <>
+inline constexpr bool is_trigonometric<Sin> = true;
+template <>
+inline constexpr bool is_trigonometric<Cos> = true;
+
+template <class T>
+FISHERFIELD_HD Jet<T> beyond_limit(const Sin&, T u) {
+  const T s = math::standard_sin(u), c = math::standard_cos(u);
+  return {s, c, -s};
+}
+template <class T>
+FISHERFIELD_HD Jet<T> beyond_limit(const Cos&, T u) {
+  const T s = math::standard_sin(u), c = math::standard_cos(u);
+  return {c, -s, -c};
+}
+
+// The jet at any u: that of a NaN is NaN.
+template <class J, class T>
+FISHERFIELD_INLINE Jet<T> at(const J& jet, T u) {
+  if (!(u == u)) return {u, u, u};
+  if constexpr (is_trigonometric<J>)
+    if (!(math::abs(u) <= math::trigonometric_limit<T>)) return beyond_limit(jet, u);
+  return jet(u);
+}
+
 }  // namespace jets
 
-// Calls f with the jet functor of phi; on the host, where a kernel is chosen or launched.
+// Calls f with the jet functor of phi, on the host or in a kernel: f says where.
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#pragma nv_exec_check_disable
+#endif
 template <class F>
-auto dispatch(const Activation& phi, F&& f) {
+FISHERFIELD_HD auto dispatch(const Activation& phi, F&& f) {
   switch (phi.kind) {
     case ActivationKind::relu:
       return f(jets::Relu{});

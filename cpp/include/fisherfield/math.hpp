@@ -30,6 +30,10 @@ FISHERFIELD_INLINE double abs(double x) { return ::fabs(x); }
 FISHERFIELD_INLINE float abs(float x) { return ::fabsf(x); }
 FISHERFIELD_INLINE double copysign(double x, double sign) { return ::copysign(x, sign); }
 FISHERFIELD_INLINE float copysign(float x, float sign) { return ::copysignf(x, sign); }
+FISHERFIELD_INLINE double standard_sin(double x) { return ::sin(x); }
+FISHERFIELD_INLINE float standard_sin(float x) { return ::sinf(x); }
+FISHERFIELD_INLINE double standard_cos(double x) { return ::cos(x); }
+FISHERFIELD_INLINE float standard_cos(float x) { return ::cosf(x); }
 
 namespace detail {
 

@@ -94,6 +94,12 @@ class MehlerKernel final : public PairKernel {
     std::copy(square_first_.begin(), square_first_.end(), square_first);
   }
 
+  // E phi(u_s) for every s; coefficients e_n of even n and of odd n (a row per n, a column per sample, without rows
+  // where they vanish) and what of phi' is left after every mehler_step of them, relative to its norm: rows are padded.
+  const std::vector<double>& means() const { return mean_; }
+  const Table& coefficients(int parity) const { return coefficients_[parity]; }
+  const Table& tails() const { return tails_; }
+
   Accuracy row(Index s, Index begin, Index end, const double* cov, double* value, double* first) const override {
     Accuracy accuracy;
     std::vector<double> own[2];  // e_n(s) / (n + 1)
@@ -107,8 +113,8 @@ class MehlerKernel final : public PairKernel {
 
  private:
   static constexpr Index most_terms = 1024;
-  static constexpr Index step = 16;         // tails are kept for every 16th number of terms
-  static constexpr Index chunk = 4 * step;  // coefficients are made so many at a time
+  static constexpr Index step = pair_forms::mehler_step;  // tails are kept for every so many terms
+  static constexpr Index chunk = 4 * step;                // coefficients are made so many at a time
 
   // More terms until every tail is within the tolerance.
   void expand(int level) {
@@ -192,11 +198,11 @@ class MehlerKernel final : public PairKernel {
     for (int parity : {0, 1})
       series(coefficients_[parity], first_lane, k * step / 2, own[parity].data(), x, sum[parity], slope[parity]);
     for (Index j = 0; j < n; ++j) {
-      // With P the sum over even n and Q over odd n, both in x = rho^2: rho P + x Q and its derivative by rho.
       const Index i = offset + j, t = begin + j;
-      const double r = rho[i], p = sum[0][i], q = sum[1][i];
-      value[j] = mean_[s] * mean_[t] + root(s) * root(t) * (r * p + x[i] * q);
-      first[j] = p + 2 * x[i] * slope[0][i] + 2 * r * (q + x[i] * slope[1][i]);
+      const pair_forms::MehlerSums sums{sum[0][i], slope[0][i], sum[1][i], slope[1][i]};
+      const auto [v, d] = sums.pair(mean_[s] * mean_[t], root(s) * root(t), rho[i], x[i]);
+      value[j] = v;
+      first[j] = d;
     }
     Accuracy accuracy{0, k * step};
     for (Index j = 0; j < n; ++j) {

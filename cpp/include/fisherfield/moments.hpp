@@ -164,13 +164,6 @@ struct PairMoments {
   Accuracy accuracy;
 };
 
-// Correlation from a covariance: within rounding of +-1 it is +-1, and 0 where a variance vanishes.
-inline double correlation(double cov, double scale) {
-  if (scale == 0) return 0;
-  const double rho = cov / scale;
-  return 1 - std::abs(rho) < 1e-15 ? std::copysign(1.0, rho) : rho;
-}
-
 // Rule of the Gaussian measure on the whole line: trapezoidal, or Gauss-Legendre between the breaks.
 inline Quadrature line_rule(int level, std::vector<double> breaks) {
   Quadrature line;

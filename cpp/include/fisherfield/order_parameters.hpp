@@ -15,32 +15,13 @@ namespace fisherfield {
 
 inline std::unique_ptr<PairKernel> make_pair_kernel(const Nonlinearity& phi, std::vector<double> variances,
                                                     double tol) {
-  const auto closed = [&](auto form) -> std::unique_ptr<PairKernel> {
-    return std::make_unique<ClosedFormKernel<decltype(form)>>(form, std::move(variances));
-  };
-  if (const Activation* known = phi.built_in()) switch (known->kind) {
-      case ActivationKind::linear:
-        return closed(HomogeneousForm{1, 0, 1});
-      case ActivationKind::relu:
-        return closed(HomogeneousForm{0.5, 0.5, 0});
-      case ActivationKind::abs:
-        return closed(HomogeneousForm{0, 1, 0});
-      case ActivationKind::leaky_relu:
-        return closed(HomogeneousForm{(1 + known->parameter) / 2, (1 - known->parameter) / 2, known->parameter});
-      case ActivationKind::erf:
-        return closed(ErfForm{});
-      case ActivationKind::sin:
-        return closed(SineForm{false});
-      case ActivationKind::cos:
-        return closed(SineForm{true});
-      case ActivationKind::hard_tanh:
-        return closed(HardTanhForm{});
-      case ActivationKind::shifted_relu:
-        return closed(ShiftedReluForm{});
-      default:
-        break;
-    }
-  return std::make_unique<MehlerKernel>(phi, std::move(variances), tol);
+  std::unique_ptr<PairKernel> kernel;
+  if (const Activation* known = phi.built_in())
+    pair_forms::dispatch(*known, [&](auto form) {
+      kernel = std::make_unique<ClosedFormKernel<decltype(form)>>(form, std::move(variances));
+    });
+  if (!kernel) kernel = std::make_unique<MehlerKernel>(phi, std::move(variances), tol);
+  return kernel;
 }
 
 // Random network: u^l = W^l h^{l-1} + b^l (+ u^{l-1} where there is a skip) with Var W = weight_var / M_{l-1}, Var b =
@@ -98,6 +79,7 @@ class DepthRecursion {
   const Ensemble& ensemble() const { return ensemble_; }
   const OrderParameters& single() const { return single_; }
   const Accuracy& accuracy() const { return accuracy_; }
+  const PairKernel& kernel(Index l) const { return *kernels_[l]; }  // of q^{l+1}
 
   // Pairs (s, t), t in [begin, begin + n); on entry pairs.qhat.row(0) holds the overlaps x_s.x_t / M_0.
   Accuracy pairs(Index s, Index begin, OrderParameters& pairs) const {

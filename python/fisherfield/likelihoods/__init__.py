@@ -42,7 +42,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import devices
 from .._validate import FloatArray, choice
+from ._values import beside
 from .base import Likelihood
 from .categorical import Categorical
 from .discrete import Bernoulli, Poisson
@@ -61,6 +63,7 @@ __all__ = [
     "checked",
     "draw_targets",
     "get",
+    "observed_targets",
     "score_seeds",
     "scores",
 ]
@@ -71,39 +74,58 @@ KINDS = ("exact", "monte_carlo", "empirical")
 def draw_targets(
     likelihood: Likelihood, outputs: FloatArray, rng: np.random.Generator, count: int
 ) -> tuple[npt.NDArray[Any], ...]:
-    """Return ``count`` draws of one target per sample, each checked to be that, read-only."""
-    drawn = tuple(np.array(likelihood.sample(outputs, rng)) for _ in range(count))
+    """Return ``count`` draws of one target per sample, each checked to be that, read-only; NumPy draws them."""
+    on_host = devices.on_host(outputs)
+    drawn = tuple(np.array(likelihood.sample(on_host, rng)) for _ in range(count))
     for targets in drawn:
         if targets.shape[:1] != (len(outputs),):
             raise ValueError(
                 f"likelihood {likelihood.name}: expected sample() to draw one target per sample "
                 f"({len(outputs)}), got shape {targets.shape}"
             )
-        targets.flags.writeable = False
-    return drawn
+    return tuple(devices.read_only(devices.as_like(targets, outputs)) for targets in drawn)
+
+
+def observed_targets(likelihood: Likelihood, targets: Any, num_outputs: int, like: FloatArray) -> npt.NDArray[Any]:
+    """Return a copy of observed targets, checked, read-only where arrays can be.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+    targets : array_like
+        An array must lie on the device of ``like``; numbers in a list are moved there.
+    num_outputs : int
+        C.
+    like : array
+        Of T rows, on the device and in the precision of the network: its inputs, say.
+    """
+    found = likelihood.as_targets(targets, num_samples=len(like), num_outputs=num_outputs, dtype=like.dtype)
+    copied: npt.NDArray[Any] = devices.read_only(beside(like, targets, found).copy())
+    return copied
 
 
 def checked(likelihood: Likelihood, method: str, result: Any, like: FloatArray) -> FloatArray:
     """Return what a method of a likelihood, possibly of one's own, made, or raise if it is of another shape."""
-    array = np.asarray(result)
+    array = devices.as_array(result)
     if array.shape != like.shape or array.dtype.kind != "f":
         raise ValueError(
             f"likelihood {likelihood.name}: expected {method}() to return floats of shape {like.shape}, got shape "
             f"{array.shape} and dtype {array.dtype}"
         )
-    return array
+    moved: FloatArray = devices.as_like(array, like)
+    return moved
 
 
 def scores(likelihood: Likelihood, outputs: FloatArray, targets: Sequence[npt.NDArray[Any]]) -> FloatArray:
     """Return the scores (n, T, C) of n targets per sample, each checked to be of the shape and dtype of the outputs."""
-    found = [np.asarray(likelihood.score(outputs, drawn)) for drawn in targets]
+    found = [devices.as_array(likelihood.score(outputs, drawn)) for drawn in targets]
     for score in found:
         if score.shape != outputs.shape or score.dtype != outputs.dtype:
             raise ValueError(
                 f"likelihood {likelihood.name}: expected score() to return shape {outputs.shape} and dtype "
                 f"{outputs.dtype}, those of the outputs, got shape {score.shape} and dtype {score.dtype}"
             )
-    return np.stack(found)
+    return np.stack([devices.as_like(score, outputs) for score in found])
 
 
 def score_seeds(likelihood: Likelihood, outputs: FloatArray, targets: Sequence[npt.NDArray[Any]]) -> FloatArray:

@@ -6,10 +6,29 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
-from .._validate import FloatArray, as_float_array
+from .. import devices
+from .._validate import FloatArray, as_float_array, same_device
 
-__all__ = ["as_float_targets", "as_integers", "diagonal_matrices", "exponentials", "rounded"]
+__all__ = [
+    "as_float_targets",
+    "as_integers",
+    "beside",
+    "diagonal_matrices",
+    "exponentials",
+    "rounded",
+    "special_functions",
+]
+
+
+def special_functions(array: FloatArray) -> Any:
+    """Return SciPy's special functions, or CuPy's of the same names for an array on a GPU."""
+    if not devices.is_cuda(array):
+        return special
+    from cupyx.scipy import special as special_on_gpu
+
+    return special_on_gpu
 
 
 def exponentials(exponents: FloatArray, dtype: np.dtype[Any], what: str, first: int = 0) -> FloatArray:
@@ -18,10 +37,11 @@ def exponentials(exponents: FloatArray, dtype: np.dtype[Any], what: str, first: 
         result: FloatArray = np.exp(exponents)
     too_large = result > np.finfo(dtype).max
     if too_large.any():
-        t, k = np.argwhere(too_large)[0]
+        t, k = (int(i) for i in np.argwhere(too_large)[0])
         raise ValueError(
-            f"outputs: expected {what} that {dtype} can hold, got exp({exponents[t, k]:g}) at sample {t}, output "
-            f"{first + k}; scale the weights of the last layer down" + (", or use float64" * (dtype == np.float32))
+            f"outputs: expected {what} that {dtype} can hold, got exp({float(exponents[t, k]):g}) at sample {t}, "
+            f"output {first + k}; scale the weights of the last layer down"
+            + (", or use float64" * (dtype == np.float32))
         )
     return result
 
@@ -29,7 +49,7 @@ def exponentials(exponents: FloatArray, dtype: np.dtype[Any], what: str, first: 
 def rounded(values: FloatArray, dtype: np.dtype[Any], name: str) -> FloatArray:
     """Round to the dtype of the outputs, C-contiguous; refuse what it cannot hold."""
     with np.errstate(over="ignore"):
-        result: FloatArray = np.ascontiguousarray(values, dtype)
+        result: FloatArray = np.ascontiguousarray(values, dtype, like=values)
     if not np.isfinite(result).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(result))[0])
         raise ValueError(
@@ -41,14 +61,14 @@ def rounded(values: FloatArray, dtype: np.dtype[Any], name: str) -> FloatArray:
 
 def diagonal_matrices(values: FloatArray, dtype: np.dtype[Any], name: str) -> FloatArray:
     """Diagonals (T, C) to matrices (T, C, C)."""
-    diagonal = np.arange(values.shape[1])
-    result = np.zeros((*values.shape, len(diagonal)), dtype)
+    diagonal = np.arange(values.shape[1], like=values)
+    result = np.zeros((*values.shape, len(diagonal)), dtype, like=values)
     result[:, diagonal, diagonal] = rounded(values, dtype, name)
     return result
 
 
 def as_float_targets(targets: Any, shape: tuple[int, int], dtype: npt.DTypeLike) -> FloatArray:
-    if isinstance(targets, np.ndarray) and targets.ndim == 1:
+    if (isinstance(targets, np.ndarray) or devices.is_cuda(targets)) and targets.ndim == 1:
         classes = "class indices are targets of 'categorical' and 'cross_entropy'"
         hint = "write targets[:, None]" if shape[1] == 1 else classes
         raise ValueError(f"targets: expected 2 dimensions, got shape {targets.shape}; {hint}")
@@ -67,7 +87,7 @@ def as_integers(
     if np.ma.is_masked(targets):
         raise ValueError(f"targets: expected {expected}, got masked entries; fill or remove them")
     try:
-        array = np.asarray(targets)
+        array: npt.NDArray[Any] = devices.as_array(targets)
     except ValueError as error:
         raise ValueError(f"targets: expected shape {shape}, got rows of different lengths") from error
     if array.dtype.kind not in kinds:
@@ -81,3 +101,11 @@ def as_integers(
         where = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise ValueError(f"targets: expected {expected}, got {array[where]} at index {where}")
     return array.astype(np.int64, copy=False)
+
+
+def beside(outputs: FloatArray, targets: Any, checked: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return checked targets on the device of the outputs: an array must lie there, numbers in a list are moved."""
+    if hasattr(targets, "dtype"):
+        same_device(("the outputs", outputs), ("targets", checked))
+    moved: npt.NDArray[Any] = devices.as_like(checked, outputs)
+    return moved

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from .. import devices
 from .._validate import FloatArray, as_float_array, positive_int
-from ._values import as_float_targets, diagonal_matrices, rounded
+from ._values import as_float_targets, beside, diagonal_matrices, rounded
 
 __all__ = ["Independent", "Likelihood"]
 
@@ -40,6 +41,11 @@ class Likelihood(ABC):
     The built-in likelihoods compute in float64 and round to the dtype of the outputs; a result that this dtype cannot
     hold raises ``ValueError``. Draws are made sample after sample, so batches drawn one after the other from one
     generator give the same targets as all samples drawn at once.
+
+    With outputs on a GPU the methods are called with CuPy arrays, which NumPy's functions hand on to CuPy; what they
+    return as NumPy arrays is moved to the GPU. :meth:`sample` alone is called with outputs in the memory of the
+    processor, where NumPy draws, so that a seed means the same targets on every device. Observed targets are arrays
+    on the device of the network; lists of numbers are moved there.
 
     Attributes
     ----------
@@ -133,7 +139,7 @@ class Likelihood(ABC):
         """
         f, dtype = self._outputs(outputs)
         rank = _as_rank(self.num_seeds(f.shape[1]), f.shape[1])
-        values, vectors = _eigenpairs(self.information(f), f.shape, rank)
+        values, vectors = _eigenpairs(devices.as_like(self.information(f), f), f.shape, rank)
         roots = np.sqrt(np.maximum(values, 0))
         return rounded((vectors * roots[:, None, :]).transpose(2, 0, 1), dtype, "seeds")
 
@@ -141,14 +147,16 @@ class Likelihood(ABC):
         """Return ``sum_r S[r, t] u[r, t]``, shape (T, C), for outputs (T, C) and u (R, T)."""
         y = np.empty_like(outputs)
         for part in self._parts(outputs):
-            np.einsum("rtk,rt->tk", self.seeds(outputs[part]), u[:, part], out=y[part])
+            seeds = devices.as_like(self.seeds(outputs[part]), outputs)
+            y[part] = np.einsum("rtk,rt->tk", seeds, u[:, part])
         return y
 
     def seeds_transposed_times(self, outputs: FloatArray, y: FloatArray) -> FloatArray:
         """Return ``S[r, t] . y[t]``, shape (R, T), for outputs and y (T, C)."""
-        u = np.empty((self.num_seeds(outputs.shape[1]), len(outputs)), outputs.dtype)
+        u = np.empty((self.num_seeds(outputs.shape[1]), len(outputs)), outputs.dtype, like=outputs)
         for part in self._parts(outputs):
-            u[:, part] = np.einsum("rtk,tk->rt", self.seeds(outputs[part]), y[part])
+            seeds = devices.as_like(self.seeds(outputs[part]), outputs)
+            u[:, part] = np.einsum("rtk,tk->rt", seeds, y[part])
         return u
 
     def _parts(self, outputs: FloatArray) -> Iterator[slice]:
@@ -159,8 +167,8 @@ class Likelihood(ABC):
     def information_form(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
         """Return the variance of the score along directions, ``b^T I b``, shape (T, M), for b (C, T, M)."""
         self._check_directions(outputs, b)
-        across = self._information(outputs) @ np.ascontiguousarray(b.transpose(1, 0, 2))  # (T, C, M)
-        total = np.zeros(b.shape[1:], b.dtype)
+        across = self._information(outputs) @ devices.contiguous(b.transpose(1, 0, 2))  # (T, C, M)
+        total = np.zeros(b.shape[1:], b.dtype, like=b)
         for direction, row in zip(b, across.transpose(1, 0, 2), strict=True):
             total += direction * row
         return total
@@ -229,7 +237,8 @@ class Likelihood(ABC):
         matrices = as_float_array(
             self.information(outputs), "information", ndim=3, shape=(samples,) + 2 * (num_outputs,)
         )
-        return matrices.astype(np.float64, copy=False)
+        moved: FloatArray = devices.as_like(matrices, outputs, np.float64)
+        return moved
 
     def _check_directions(self, outputs: FloatArray, b: FloatArray) -> None:
         """Refuse directions that do not go with the outputs."""
@@ -237,7 +246,7 @@ class Likelihood(ABC):
         if np.ndim(b) != 3 or b.shape[:2] != wanted or b.dtype.kind != "f":
             raise ValueError(
                 f"b: expected floats of shape ({wanted[0]}, {wanted[1]}, any), got shape {np.shape(b)} and dtype "
-                f"{np.asarray(b).dtype}"
+                f"{devices.as_array(b).dtype}"
             )
 
     def squared_score_bound(self, outputs: FloatArray) -> FloatArray:
@@ -281,6 +290,7 @@ class Likelihood(ABC):
         """Checked targets of ``outputs``: integers, or floats in float64."""
         samples, num_outputs = outputs.shape
         y = self.as_targets(targets, num_samples=samples, num_outputs=num_outputs, dtype=dtype)
+        y = beside(outputs, targets, y)
         return y.astype(np.float64, copy=False) if y.dtype.kind == "f" else y
 
 
@@ -307,7 +317,7 @@ class Independent(Likelihood):
     def information_form(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
         """Return ``sum_k I_k b_k^2``, shape (T, M), for outputs (T, C) and b (C, T, M)."""
         information = self._per_output(self._entries, outputs, b)
-        total = np.zeros(b.shape[1:], b.dtype)
+        total = np.zeros(b.shape[1:], b.dtype, like=b)
         with np.errstate(over="ignore", invalid="ignore"):
             for variance, direction in zip(information, b, strict=True):
                 total += variance * direction * direction
@@ -316,7 +326,7 @@ class Independent(Likelihood):
     def squared_score_variance(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
         r"""Return :math:`\sum_k \mathrm{Var}[s_k^2]\, b_k^4 + 4 \sum_{j<k} I_j I_k b_j^2 b_k^2`, shape (T, M)."""
         information = self._per_output(self._entries, outputs, b)
-        total, before = np.zeros((2, *b.shape[1:]), b.dtype)
+        total, before = np.zeros((2, *b.shape[1:]), b.dtype, like=b)
         with np.errstate(over="ignore", invalid="ignore"):
             fourth = self._per_output(self._squared_score_variances, outputs, b)
             for variance, weight, direction in zip(information, fourth, b, strict=True):
@@ -346,13 +356,13 @@ class Independent(Likelihood):
     ) -> FloatArray:
         """Values of every output, (C, T, 1), to go with directions b (C, T, M)."""
         self._check_directions(outputs, b)
-        return np.asarray(values(*self._outputs(outputs)).T[:, :, None], b.dtype)
+        return values(*self._outputs(outputs)).T[:, :, None].astype(b.dtype, copy=False)
 
     def seeds(self, outputs: FloatArray) -> FloatArray:
         """Return the diagonal square root of the information, row by row, shape (C, T, C)."""
         roots = self._rounded_roots(outputs)
-        diagonal = np.arange(roots.shape[1])
-        result = np.zeros((len(diagonal), *roots.shape), roots.dtype)
+        diagonal = np.arange(roots.shape[1], like=roots)
+        result = np.zeros((len(diagonal), *roots.shape), roots.dtype, like=roots)
         result[diagonal, :, diagonal] = roots.T
         return result
 
@@ -362,7 +372,8 @@ class Independent(Likelihood):
 
     def seeds_transposed_times(self, outputs: FloatArray, y: FloatArray) -> FloatArray:
         """Return ``S[r, t] . y[t]``, shape (C, T), for outputs and y (T, C)."""
-        return np.ascontiguousarray((self._rounded_roots(outputs) * y).T)
+        products: FloatArray = devices.contiguous((self._rounded_roots(outputs) * y).T)
+        return products
 
     def _rounded_roots(self, outputs: FloatArray) -> FloatArray:
         f, dtype = self._outputs(outputs)
@@ -393,4 +404,4 @@ def _as_rank(value: Any, num_outputs: int) -> int:
 
 def _refuse(wrong: npt.NDArray[np.bool_], expected: str, got: str) -> None:
     if wrong.any():
-        raise ValueError(f"information: expected {expected}, got {got} at sample {wrong.argmax()}")
+        raise ValueError(f"information: expected {expected}, got {got} at sample {int(wrong.argmax())}")

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from .. import devices
 from .._validate import FloatArray, as_generator
 from ._values import as_integers, rounded
 from .base import Likelihood
@@ -74,7 +75,7 @@ class Categorical(Likelihood):
         y = self._targets(targets, f, dtype)
         weights = _relative_weights(f)
         largest = f.argmax(axis=1)[:, None]
-        np.put_along_axis(weights, largest, 0, axis=1)  # its weight is 1, which log1p adds
+        weights[_rows(f), largest] = 0  # its weight is 1, which log1p adds
         with np.errstate(over="ignore"):
             below = np.take_along_axis(f, y[:, None], axis=1) - np.take_along_axis(f, largest, axis=1)
         return rounded(below[:, 0] - np.log1p(weights.sum(axis=1)), dtype, "log_density")
@@ -85,8 +86,8 @@ class Categorical(Likelihood):
         y = self._targets(targets, f, dtype)
         weights = _relative_weights(f)
         result = -weights
-        at_target = y[:, None]
-        np.put_along_axis(result, at_target, np.take_along_axis(_sums_of_others(weights), at_target, axis=1), axis=1)
+        at_target = _rows(f), y[:, None]
+        result[at_target] = _sums_of_others(weights)[at_target]
         return rounded(result / weights.sum(axis=1, keepdims=True), dtype, "score")
 
     def information(self, outputs: FloatArray) -> FloatArray:
@@ -95,9 +96,9 @@ class Categorical(Likelihood):
         weights = _relative_weights(f)
         total = weights.sum(axis=1, keepdims=True)
         g = weights / total
-        result = np.empty((*f.shape, f.shape[1]), dtype)
+        result = np.empty((*f.shape, f.shape[1]), dtype, like=f)
         np.multiply(-g[:, :, None], g[:, None, :], out=result, casting="same_kind")
-        diagonal = np.arange(f.shape[1])
+        diagonal = np.arange(f.shape[1], like=f)
         result[:, diagonal, diagonal] = g * (_sums_of_others(weights) / total)
         return result
 
@@ -105,7 +106,7 @@ class Categorical(Likelihood):
         """Return the Cholesky factor of the information, column by column, shape (C - 1, T, C)."""
         f, dtype = self._outputs(outputs)
         weights, roots, slopes = self._cholesky(f)
-        result = np.zeros((f.shape[1] - 1, *f.shape), dtype)
+        result = np.zeros((f.shape[1] - 1, *f.shape), dtype, like=f)
         for j, column in enumerate(result):
             column[:, j] = roots[:, j]
             np.multiply(weights[:, j + 1 :], slopes[:, j, None], out=column[:, j + 1 :], casting="same_kind")
@@ -123,7 +124,7 @@ class Categorical(Likelihood):
         """Return S u, shape (T, C), for outputs (T, C) and u (C - 1, T), by sums over the columns before each row."""
         f, dtype = self._outputs(outputs)
         weights, roots, slopes = self._cholesky(f)
-        y = np.zeros(f.shape)
+        y = np.zeros_like(f)
         y[:, :-1] = roots * u.T
         y[:, 1:] += weights[:, 1:] * np.cumsum(slopes * u.T, axis=1)
         return y.astype(dtype)
@@ -133,12 +134,13 @@ class Categorical(Likelihood):
         f, dtype = self._outputs(outputs)
         weights, roots, slopes = self._cholesky(f)
         below = np.cumsum((weights * y)[:, :0:-1], axis=1)[:, ::-1]
-        return np.ascontiguousarray((roots * y[:, :-1] + slopes * below).T.astype(dtype))
+        products: FloatArray = devices.contiguous((roots * y[:, :-1] + slopes * below).T.astype(dtype))
+        return products
 
     def information_form(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
         """Return the variance of b over the classes, ``sum_k g_k (b_k - b . g)^2``, shape (T, M), for b (C, T, M)."""
         g, deviations = self._deviations(outputs, b)
-        total = np.zeros(b.shape[1:], b.dtype)
+        total = np.zeros(b.shape[1:], b.dtype, like=b)
         for probability, deviation in zip(g, deviations, strict=True):
             total += probability * deviation * deviation
         return total
@@ -148,7 +150,7 @@ class Categorical(Likelihood):
         g, deviations = self._deviations(outputs, b)
         squares = np.square(deviations, out=deviations)
         mean = sum((probability * square for probability, square in zip(g, squares, strict=True)), start=0 * b[0])
-        total = np.zeros(b.shape[1:], b.dtype)
+        total = np.zeros(b.shape[1:], b.dtype, like=b)
         for probability, square in zip(g, squares, strict=True):
             total += probability * (square - mean) ** 2
         return total
@@ -158,9 +160,9 @@ class Categorical(Likelihood):
         self._check_directions(outputs, b)
         f, _ = self._outputs(outputs)
         weights = _relative_weights(f)
-        g = np.asarray((weights / weights.sum(axis=1, keepdims=True)).T[:, :, None], b.dtype)
-        deviations = b - b[f.argmax(axis=1), np.arange(len(f))]  # from the most probable class
-        mean = np.zeros(b.shape[1:], b.dtype)
+        g = (weights / weights.sum(axis=1, keepdims=True)).T[:, :, None].astype(b.dtype, copy=False)
+        deviations = b - b[f.argmax(axis=1), np.arange(len(f), like=f)]  # from the most probable class
+        mean = np.zeros(b.shape[1:], b.dtype, like=b)
         for probability, deviation in zip(g, deviations, strict=True):
             mean += probability * deviation
         deviations -= mean
@@ -180,21 +182,27 @@ class Categorical(Likelihood):
         f, _ = self._outputs(outputs)
         weights = _relative_weights(f)
         g = weights / weights.sum(axis=1, keepdims=True)
-        gram = np.eye(f.shape[1]) - g[:, :, None] - g[:, None, :] + (g**2).sum(axis=1)[:, None, None]
+        gram = np.identity(f.shape[1], like=g) - g[:, :, None] - g[:, None, :] + (g**2).sum(axis=1)[:, None, None]
         squares = gram**2
         means = np.einsum("tyz,tz->ty", squares, g)
         overall = np.einsum("ty,ty->t", means, g)[:, None, None]
         centred = squares - means[:, :, None] - means[:, None, :] + overall
         roots = np.sqrt(g)
-        return np.asarray(np.linalg.eigvalsh(roots[:, :, None] * centred * roots[:, None, :])[:, -1])
+        return np.linalg.eigvalsh(roots[:, :, None] * centred * roots[:, None, :])[:, -1]
 
     def sample(self, outputs: FloatArray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Return classes drawn with the softmax's probabilities, int64, shape (T,), for outputs (T, C)."""
-        f, _ = self._outputs(outputs)
+        f, _ = self._outputs(devices.on_host(outputs))
         upper = np.cumsum(_relative_weights(f), axis=1)
         height = as_generator(rng, "rng").random((len(f), 1)) * upper[:, -1:]
-        classes: npt.NDArray[np.int64] = (upper[:, :-1] <= height).sum(axis=1, dtype=np.int64)
+        drawn = (upper[:, :-1] <= height).sum(axis=1, dtype=np.int64)
+        classes: npt.NDArray[np.int64] = devices.as_like(drawn, outputs)
         return classes
+
+
+def _rows(f: FloatArray) -> npt.NDArray[np.intp]:
+    """The number of every row, (T, 1), to go with one column in each."""
+    return np.arange(len(f), like=f)[:, None]
 
 
 def _relative_weights(f: FloatArray) -> FloatArray:

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
+from .. import devices
 from .._validate import FloatArray, as_generator
-from ._values import as_integers, exponentials, rounded
+from ._values import as_integers, exponentials, rounded, special_functions
 from .base import Independent
 
 __all__ = ["Bernoulli", "Poisson"]
@@ -47,29 +47,31 @@ class Bernoulli(Independent):
         """Return log p(y_t | f_t), shape (T,), for outputs and targets (T, C)."""
         f, dtype = self._outputs(outputs)
         y = self._targets(targets, f, dtype)
-        return rounded(special.log_expit((2 * y - 1) * f).sum(axis=1), dtype, "log_density")
+        return rounded(special_functions(f).log_expit((2 * y - 1) * f).sum(axis=1), dtype, "log_density")
 
     def score(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
         """Return ``y - p``, shape (T, C), for outputs and targets (T, C)."""
         f, dtype = self._outputs(outputs)
         y = self._targets(targets, f, dtype)
         sign = 2 * y - 1
-        return rounded(sign * special.expit(-sign * f), dtype, "score")
+        return rounded(sign * _probabilities(-sign * f), dtype, "score")
 
     def _entries(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
-        return np.asarray(special.expit(f) * special.expit(-f))
+        return _probabilities(f) * _probabilities(-f)
 
     def _squared_score_variances(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
-        return np.asarray(self._entries(f, dtype) * np.tanh(f / 2) ** 2)  # p (1 - p) (1 - 2 p)^2
+        found: FloatArray = self._entries(f, dtype) * np.tanh(f / 2) ** 2  # p (1 - p) (1 - 2 p)^2
+        return found
 
     def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
-        half = np.exp(-0.5 * np.abs(f))
-        return np.asarray(half / (1 + half**2))
+        half: FloatArray = np.exp(-0.5 * np.abs(f))
+        return half / (1 + half**2)
 
     def sample(self, outputs: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Return events 0 and 1, shape (T, C), in the dtype of the outputs (T, C)."""
-        f, dtype = self._outputs(outputs)
-        events: FloatArray = (as_generator(rng, "rng").random(f.shape) < special.expit(f)).astype(dtype)
+        f, dtype = self._outputs(devices.on_host(outputs))
+        drawn = (as_generator(rng, "rng").random(f.shape) < _probabilities(f)).astype(dtype)
+        events: FloatArray = devices.as_like(drawn, outputs)
         return events
 
 
@@ -106,7 +108,7 @@ class Poisson(Independent):
         y = self._targets(targets, f, dtype)
         rate = _rates(f, dtype)
         with np.errstate(over="ignore", invalid="ignore"):
-            terms = y * f - rate - special.gammaln(y + 1.0)
+            terms = y * f - rate - special_functions(f).gammaln(y + 1.0)
         return rounded(terms.sum(axis=1), dtype, "log_density")
 
     def score(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
@@ -123,7 +125,8 @@ class Poisson(Independent):
 
     def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
         _rates(f, dtype)  # refuses those that overflow, as the other methods do
-        return np.asarray(np.exp(0.5 * f))
+        roots: FloatArray = np.exp(0.5 * f)
+        return roots
 
     def sample(self, outputs: FloatArray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Return counts, int64, shape (T, C), for outputs (T, C).
@@ -133,17 +136,24 @@ class Poisson(Independent):
         ValueError
             If a rate is above about 9.2e18, the largest for which NumPy draws counts.
         """
-        f, dtype = self._outputs(outputs)
+        f, dtype = self._outputs(devices.on_host(outputs))
         rate, generator = _rates(f, dtype), as_generator(rng, "rng")
         try:
-            counts: npt.NDArray[np.int64] = generator.poisson(rate)
+            drawn = generator.poisson(rate)
         except ValueError as error:
             t, k = np.unravel_index(rate.argmax(), rate.shape)
             raise ValueError(
                 f"outputs: expected rates e^f of at most about 9.2e18, for which NumPy can draw counts, got "
                 f"exp({f[t, k]:g}) at sample {t}, output {k}; scale the weights of the last layer down"
             ) from error
+        counts: npt.NDArray[np.int64] = devices.as_like(drawn, outputs)
         return counts
+
+
+def _probabilities(f: FloatArray) -> FloatArray:
+    """``1 / (1 + e^-f)``."""
+    found: FloatArray = special_functions(f).expit(f)
+    return found
 
 
 def _rates(f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:

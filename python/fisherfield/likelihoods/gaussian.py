@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from .. import devices
 from .._validate import FloatArray, as_generator, as_sequence, non_negative
 from ._values import as_float_targets, exponentials, rounded
 from .base import Independent
@@ -68,7 +69,7 @@ class Gaussian(Independent):
         """Return log p(y_t | f_t), shape (T,); outputs and targets are floats (T, C)."""
         f, dtype = self._outputs(outputs)
         y = self._targets(targets, f, dtype)
-        variance = np.asarray(self.noise_var)
+        variance = self._noise(f)
         with np.errstate(over="ignore", invalid="ignore"):
             terms = (y - f) ** 2 / variance + np.log(variance) + _LOG_2PI
         return rounded(-0.5 * terms.sum(axis=1), dtype, "log_density")
@@ -78,29 +79,34 @@ class Gaussian(Independent):
         f, dtype = self._outputs(outputs)
         y = self._targets(targets, f, dtype)
         with np.errstate(over="ignore", invalid="ignore"):
-            result = (y - f) / np.asarray(self.noise_var)
+            result = (y - f) / self._noise(f)
         return rounded(result, dtype, "score")
 
     def _entries(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
         with np.errstate(over="ignore"):
-            return np.broadcast_to(1 / np.asarray(self.noise_var), f.shape)
+            return np.broadcast_to(1 / self._noise(f), f.shape)
 
     def _squared_score_variances(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
         with np.errstate(over="ignore"):
-            return np.asarray(2 * self._entries(f, dtype) ** 2)
+            return 2 * self._entries(f, dtype) ** 2
 
     def _roots(self, f: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
-        return np.broadcast_to(1 / np.sqrt(self.noise_var), f.shape)
+        return np.broadcast_to(1 / np.sqrt(self._noise(f)), f.shape)
+
+    def _noise(self, like: FloatArray) -> npt.NDArray[np.float64]:
+        """Return ``noise_var`` as an array, of shape () or (C,), on the device of another one."""
+        return np.asarray(self.noise_var, like=like)
 
     def sample(self, outputs: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Return ``f`` and noise, shape (T, C), in the dtype of the outputs (T, C)."""
-        f, dtype = self._outputs(outputs)
+        f, dtype = self._outputs(devices.on_host(outputs))
         noise = as_generator(rng, "rng").standard_normal(f.shape)
         deviation = np.broadcast_to(np.sqrt(self.noise_var), f.shape)
         _require_room_for_noise(f, deviation, dtype)
         with np.errstate(over="ignore"):
             targets = f + deviation * noise
-        return rounded(targets, dtype, "sample")
+        drawn: FloatArray = devices.as_like(rounded(targets, dtype, "sample"), outputs)
+        return drawn
 
 
 @dataclass(frozen=True)
@@ -172,7 +178,7 @@ class HeteroscedasticGaussian(Independent):
         """
         pairs = b.shape[0] // 2
         precision = self._per_output(self._entries, outputs, b)[:pairs]
-        total, before = np.zeros((2, *b.shape[1:]), b.dtype)
+        total, before = np.zeros((2, *b.shape[1:]), b.dtype, like=b)
         with np.errstate(over="ignore", invalid="ignore"):
             for variance, mean, log_var in zip(precision, b[:pairs], b[pairs:], strict=True):
                 alpha, beta = variance * mean * mean, log_var * log_var
@@ -211,14 +217,15 @@ class HeteroscedasticGaussian(Independent):
 
     def sample(self, outputs: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Return ``mu`` and noise of variance ``e^s``, shape (T, C / 2), in the dtype of the outputs (T, C)."""
-        f, dtype = self._outputs(outputs)
+        f, dtype = self._outputs(devices.on_host(outputs))
         mean, log_var, _ = _means_and_variances(f, dtype)
         noise = as_generator(rng, "rng").standard_normal(mean.shape)
         deviation = np.exp(0.5 * log_var)
         _require_room_for_noise(mean, deviation, dtype)
         with np.errstate(over="ignore", invalid="ignore"):
             targets = mean + deviation * noise
-        return rounded(targets, dtype, "sample")
+        drawn: FloatArray = devices.as_like(rounded(targets, dtype, "sample"), outputs)
+        return drawn
 
 
 def _means_and_variances(f: FloatArray, dtype: np.dtype[Any]) -> tuple[FloatArray, FloatArray, FloatArray]:

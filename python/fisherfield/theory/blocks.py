@@ -10,18 +10,19 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fisherfield import spectrum
+from fisherfield import devices, spectrum
 from fisherfield._memory import require_memory
 
 __all__ = ["Block", "DenseBlock", "EquicorrelatedBlock", "require_square"]
 
 
-def require_square(size: int) -> None:
-    """Raise ``MemoryError`` if a (size, size) float64 array does not fit."""
+def require_square(size: int, like: npt.NDArray[np.float64] | None = None) -> None:
+    """Raise ``MemoryError`` if a (size, size) float64 array does not fit on the device of ``like``."""
     require_memory(
         8 * size * size,
         f"the predicted dual of {size} samples",
         "use fewer samples, or mean_field(arch, ff.InputStatistics.from_data(X)), which needs no pairs",
+        like,
     )
 
 
@@ -184,7 +185,7 @@ class DenseBlock:
         """Return Gaussian vectors whose covariance is the block, from independent unit ones (T, m)."""
         values, vectors = np.linalg.eigh(self.matrix)
         scale = np.sqrt(np.maximum(values, 0.0))  # rounding leaves a semi-definite matrix slightly negative values
-        product: npt.NDArray[np.float64] = vectors @ (scale[:, None] * noise)
+        product: npt.NDArray[np.float64] = vectors @ (scale[:, None] * devices.as_like(noise, scale))
         return product
 
     def squared(self) -> DenseBlock:

@@ -65,7 +65,7 @@ class InputStatistics:
         A quick estimate where the norms are nearly constant; ``mean_field(arch, X)`` uses every
         overlap instead.
         """
-        x = np.asarray(as_float_array(X, "X", ndim=2), dtype=np.float64)
+        x = as_float_array(X, "X", ndim=2).astype(np.float64, copy=False)
         T, dimension = x.shape
         squares = float(np.vdot(x, x))
         total = x.sum(axis=0)

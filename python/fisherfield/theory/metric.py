@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from fisherfield import devices
 from fisherfield._validate import positive_int
 from fisherfield.statistics import FisherStatistics
 
@@ -177,13 +178,12 @@ class PredictedMetric:
         return self._leading_block if self.refined == self.leading else self._block(self.refined)
 
     def dual(self, *, refined: bool = False) -> Array:
-        r"""Return one output's block K of the predicted dual, (T, T), read-only.
+        r"""Return one output's block K of the predicted dual, (T, T), read-only on the CPU; on the GPU for data there.
 
         The dual is :math:`S^\top (I_C \otimes K) S` with the seeds S of the likelihood: :math:`I_C \otimes K` for the
         Gaussian one.
         """
-        matrix = (self._refined_block if refined else self._leading_block).matrix
-        matrix.flags.writeable = False
+        matrix: Array = devices.read_only((self._refined_block if refined else self._leading_block).matrix)
         return matrix
 
     # --- spectrum -------------------------------------------------------------------------------------------

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse.linalg import LinearOperator
 
-from fisherfield import spectrum
+from fisherfield import devices, spectrum
 from fisherfield._memory import require_memory
 
 from .blocks import Block
@@ -50,9 +50,9 @@ class Betas:
     beta3: float
 
 
-def float64(values: npt.ArrayLike) -> Array:
+def float64(values: npt.NDArray[np.floating[Any]]) -> Array:
     """Say that an array is float64, as all of the theory is."""
-    return np.asarray(values, dtype=np.float64)
+    return values.astype(np.float64, copy=False)
 
 
 class Outputs(Protocol):
@@ -75,12 +75,20 @@ class Outputs(Protocol):
         """All R T eigenvalues of the predicted dual, descending."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class IdentityOutputs:
-    """Q = I_C at every sample: the unit Gaussian likelihood."""
+    """Q = I_C at every sample: the unit Gaussian likelihood.
+
+    Attributes
+    ----------
+    num_outputs, num_samples : int
+    like : array or None
+        Where arrays of eigenvalues lie; None: in the memory of the processor.
+    """
 
     num_outputs: int
     num_samples: int
+    like: Array | None = None
 
     @property
     def betas(self) -> Betas:
@@ -98,7 +106,8 @@ class IdentityOutputs:
 
     def largest_eigenvalues(self, block: Block, k: int) -> Array:
         """The largest eigenvalue, once for every output."""
-        return np.full(min(k, self.num_outputs), block.largest_eigenvalue)
+        top: Array = devices.as_like(np.full(min(k, self.num_outputs), block.largest_eigenvalue), self.like)
+        return top
 
     def eigenvalues(self, block: Block) -> Array:
         """The eigenvalues of the block, C times each."""
@@ -122,7 +131,10 @@ class SampledOutputs:
         """Q, (T, C, C)."""
         _, T, C = self.seeds.shape
         require_memory(
-            8 * T * C**2, f"the output Fisher information of {T} samples and {C} outputs", "use fewer samples"
+            8 * T * C**2,
+            f"the output Fisher information of {T} samples and {C} outputs",
+            "use fewer samples",
+            self.seeds,
         )
         roots = self.seeds.transpose(1, 2, 0)
         product: Array = np.matmul(roots, roots.transpose(0, 2, 1))
@@ -155,16 +167,20 @@ class SampledOutputs:
         size = num_seeds * samples
         k = min(k, size)
         if self.trace(block) == 0:  # saturated outputs; on the zero matrix ARPACK stops
-            return np.zeros(k)
+            return np.zeros(k, like=self.seeds)
         if size <= max(_DENSE_UP_TO, 4 * k):
             return float64(spectrum.largest_eigenvalues(self._dual(block), k))
 
         def dual(v: Array) -> Array:
-            fields = np.einsum("rtk,rt->tk", self.seeds, v.reshape(num_seeds, samples))
-            return float64(np.einsum("rtk,tk->rt", self.seeds, block.product(fields)).ravel())
+            vector = devices.as_like(v.reshape(num_seeds, samples), self.seeds)
+            fields = np.einsum("rtk,rt->tk", self.seeds, vector)
+            product: Array = devices.on_host(np.einsum("rtk,tk->rt", self.seeds, block.product(fields)).ravel())
+            return product
 
+        # ARPACK's vectors are the host's, also where the matrix lies on a GPU
         operator = LinearOperator((size, size), matvec=dual, dtype=np.float64)
-        return float64(spectrum.largest_of_operator(operator, k))
+        top: Array = devices.as_like(spectrum.largest_of_operator(operator, k), self.seeds)
+        return top
 
     def eigenvalues(self, block: Block) -> Array:
         """All R T eigenvalues."""
@@ -173,7 +189,7 @@ class SampledOutputs:
     def _dual(self, block: Block) -> Array:
         num_seeds, samples, num_outputs = self.seeds.shape
         size = num_seeds * samples
-        require_memory(3 * 8 * size**2, f"the predicted dual of size {size}", "use fewer samples")
+        require_memory(3 * 8 * size**2, f"the predicted dual of size {size}", "use fewer samples", self.seeds)
         flat = self.seeds.reshape(size, num_outputs)
         dual = (flat @ flat.T).reshape(num_seeds, samples, num_seeds, samples)
         dual *= block.matrix[None, :, None, :]

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fisherfield import likelihoods
+from fisherfield import devices, likelihoods
 from fisherfield._executor import check_executor, run
 from fisherfield._native import kernels
-from fisherfield._validate import as_float_array, as_generator, choice, non_negative, positive_int
+from fisherfield._validate import as_float_array, as_generator, choice, non_negative, positive_int, same_device
 from fisherfield.architecture import MLP
+from fisherfield.devices.pairs import PairRecursion, mean_squares
 from fisherfield.statistics import FisherStatistics, critical_learning_rate
 
 from .blocks import Block, DenseBlock, EquicorrelatedBlock, require_square
@@ -81,7 +82,9 @@ def mean_field(
     inputs : int, InputStatistics or (T, M_0) array_like
         The number T of independent standard Gaussian inputs; their statistics; or the data, of which then
         every overlap :math:`x_s \cdot x_t / M_0` is used. float32 data are accepted; theory is computed in
-        float64, on a copy.
+        float64, on a copy. For a CuPy array the pairs are worked on by the GPU, and what has an entry per sample or
+        pair (``dual``, ``nngp``, ``eigenvalues``, ``outputs``, and ``outliers``) lies there; numbers, and arrays with
+        an entry per layer, are the host's.
     likelihood : str or Likelihood
         Output distribution, as of :class:`~fisherfield.Fisher`. The unit Gaussian one has predictions that depend on
         the architecture alone; others need the output Fisher information :math:`Q_t`, hence outputs.
@@ -90,22 +93,24 @@ def mean_field(
         of ``"empirical"`` come from a teacher, another draw of the outputs; for observed ones use ``output_seeds``.
     outputs : (T, C) or (S, T, C) array_like, optional
         Outputs of a network, or of S networks over which predictions are averaged, at which :math:`Q_t` is evaluated:
-        ``net(X)``. Default: 10 draws from the Gaussian process that wide networks converge to.
+        ``net(X)``, on the device of the inputs. Default: 10 draws from the Gaussian process that wide networks converge
+        to.
     output_seeds : (R, T, C) or (S, R, T, C) array_like, optional
         In place of outputs: the square roots of :math:`Q_t` themselves, ``fim.output_seeds()``, for any kind; for
         predictions of the mean-subtracted network ``fim.centered().output_seeds()``. The likelihood is still to be
         named: its rank is the number of outliers.
     seed : int, numpy.random.Generator or None
-        Of these draws.
+        Of these draws. The random numbers are the same on a GPU, but it roots the covariance with eigenvectors of its
+        own solver, which makes other draws of the same law.
     M : float, optional
         Width scale, :math:`M_l = \alpha_l M`. Default: the width of the first hidden layer. Only the split of
         a prediction into ``alpha``, ``kappa`` and M depends on it, not the prediction.
     tol : float, default 1e-12
         Relative tolerance of the Gaussian integrals, between 1e-14 and 0.1.
     executor : concurrent.futures.Executor, optional
-        Runs the pairwise recursion of data; default: a shared thread pool. No bit of ``dual()`` depends on the
-        number of threads; its largest eigenvalue comes from LAPACK or ARPACK, whose last bits may follow the
-        BLAS's own threads.
+        Runs the pairwise recursion of data, for those on a GPU the few integrals that are left to the processor;
+        default: a shared thread pool. No bit of ``dual()`` depends on the number of threads; its largest eigenvalue
+        comes from LAPACK or ARPACK, whose last bits may follow the BLAS's own threads.
 
     Returns
     -------
@@ -168,8 +173,8 @@ def mean_field(
         law,
         kind,
         positive_int(1 if samples is None else samples, "samples"),
-        None if outputs is None else _as_stack(outputs, "outputs", shape),
-        None if output_seeds is None else _as_stack(output_seeds, "output_seeds", (None, *shape)),
+        None if outputs is None else _as_stack(outputs, "outputs", shape, known),
+        None if output_seeds is None else _as_stack(output_seeds, "output_seeds", (None, *shape), known),
         # taken now: a generator may have moved on by the time the outputs are drawn
         tuple(as_generator(seed, stream="outputs").integers(2**32, size=8).tolist()),
         executor,
@@ -180,15 +185,15 @@ def _num_samples(inputs: InputStatistics | Array) -> int:
     return inputs.T if isinstance(inputs, InputStatistics) else len(inputs)
 
 
-def _as_stack(value: Any, name: str, shape: tuple[int | None, ...]) -> Array:
+def _as_stack(value: Any, name: str, shape: tuple[int | None, ...], inputs: InputStatistics | Array) -> Array:
     """Return a copy of one array or of several of that shape, stacked along a first axis, in float64, read-only."""
     try:
         single = np.ndim(value) == len(shape)
     except ValueError:  # rows of different lengths, of which as_float_array says more
         single = True
     array = as_float_array(value, name, ndim=len(shape) + (not single), shape=shape if single else (None, *shape))
-    stack = np.array(array[None] if single else array, dtype=np.float64)
-    stack.flags.writeable = False
+    same_device(("inputs", np.empty(0) if isinstance(inputs, InputStatistics) else inputs), (name, array))
+    stack: Array = devices.read_only((array[None] if single else array).astype(np.float64))
     return stack
 
 
@@ -198,9 +203,13 @@ def _as_inputs(inputs: Any, dimension: int) -> InputStatistics | Array:
     if np.ndim(inputs) == 0:
         return InputStatistics(positive_int(inputs, "inputs"))
     data = as_float_array(inputs, "inputs", ndim=2, shape=(None, dimension))
-    copy = np.array(data, dtype=np.float64)  # what is computed later must not see the caller's changes
-    copy.flags.writeable = False
+    copy: Array = devices.read_only(data.astype(np.float64))  # what is computed later must not see the caller's changes
     return copy
+
+
+def _mean_squares(x: Array) -> Array:
+    """Of every row of X, the bits that the overlaps of the pairs have."""
+    return mean_squares(x) if devices.is_cuda(x) else kernels.mean_squares(x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +224,7 @@ class MeanField:
     arch : MLP
         The architecture.
     inputs : InputStatistics or (T, M_0) ndarray
-        The inputs; data are a read-only copy.
+        The inputs; data are a copy, on their device, and read-only on the CPU.
     M : float
         Width scale.
     tol : float
@@ -260,7 +269,7 @@ class MeanField:
     def _recursion(self) -> Any:
         arch, inputs = self.arch, self.inputs
         known = isinstance(inputs, InputStatistics)
-        qhat0 = [inputs.qhat0] if isinstance(inputs, InputStatistics) else kernels.mean_squares(inputs)
+        qhat0 = [inputs.qhat0] if isinstance(inputs, InputStatistics) else _mean_squares(inputs)
         recursion = kernels.DepthRecursion(
             list(arch.activations),
             list(arch.weight_vars),
@@ -326,12 +335,27 @@ class MeanField:
         return EquicorrelatedBlock(float(diagonal), float(off_diagonal), T), np.array(self._pair)
 
     def _pairwise_block(self, x: Array, weights: LayerSum) -> tuple[Block, Array]:
+        T = len(x)
+        require_square(T, x)
+        if devices.is_cuda(x):
+            out, sums, error, points = self._pairs_on_gpu.dual(weights.width, weights.bias, self.executor)
+        else:
+            out, sums, error, points = self._sum_pairs(x, list(weights.width), list(weights.bias))
+        warn_unconverged(error, points, self.tol, "mean_field")
+        pairs = T * (T - 1) // 2
+        return DenseBlock(devices.read_only(out)), sums / pairs if pairs else np.full_like(sums, math.nan)
+
+    @cached_property
+    def _pairs_on_gpu(self) -> PairRecursion:
+        assert not isinstance(self.inputs, InputStatistics)
+        return PairRecursion(self._recursion, self.arch, self.inputs, self.tol)
+
+    def _sum_pairs(self, x: Array, width: list[float], bias: list[float]) -> tuple[Array, Array, float, int]:
+        """The dual, the sums of q, qhat, qtilde over pairs, and what the integrals reached."""
         T, recursion = len(x), self._recursion
-        require_square(T)
         out = np.empty((T, T))
         corners = [(row, column) for row in range(0, T, _TILE) for column in range(0, row + 1, _TILE)]
         results: list[Any] = [None] * len(corners)
-        width, bias = list(weights.width), list(weights.bias)
 
         def compute(index: int) -> None:
             row, column = corners[index]
@@ -339,11 +363,8 @@ class MeanField:
             results[index] = recursion.dual_tile(x, out, row, rows, column, columns, width, bias)
 
         run(compute, range(len(corners)), self.executor)
-        out.flags.writeable = False
         sums, errors, points = zip(*results, strict=True)
-        warn_unconverged(float(np.max(errors)), max(points), self.tol, "mean_field")
-        pairs = T * (T - 1) // 2
-        return DenseBlock(out), np.sum(sums, axis=0) / pairs if pairs else np.full_like(sums[0], math.nan)
+        return out, np.sum(sums, axis=0), float(np.max(errors)), max(points)
 
     # --- outputs --------------------------------------------------------------------------------------------
 
@@ -352,8 +373,7 @@ class MeanField:
 
         The outputs of a wide network are, at fixed inputs, C independent draws from this Gaussian process.
         """
-        matrix = self._output_covariance.matrix
-        matrix.flags.writeable = False
+        matrix: Array = devices.read_only(self._output_covariance.matrix)
         return matrix
 
     @property
@@ -368,11 +388,16 @@ class MeanField:
         if self.given_outputs is not None:
             return self.given_outputs
         if self.kind == "exact" and not self.likelihood.depends_on_outputs:
-            return np.zeros((1, T, C))
+            return np.zeros((1, T, C), like=self._like)
         noise = self._generator(0).standard_normal((T, _DRAWS * C))
         drawn = self._output_covariance.root_product(noise).reshape(T, _DRAWS, C).transpose(1, 0, 2)
-        drawn.flags.writeable = False
-        return drawn
+        frozen: Array = devices.read_only(drawn)
+        return frozen
+
+    @property
+    def _like(self) -> Array | None:
+        """An array where results lie; None: in the memory of the processor."""
+        return None if isinstance(self.inputs, InputStatistics) else self.inputs
 
     def _generator(self, use: int) -> np.random.Generator:
         """The same random numbers whenever they are asked for: 0 for outputs, 1 for targets."""
@@ -392,7 +417,7 @@ class MeanField:
         if self.given_seeds is not None:
             return tuple(SampledOutputs(seeds) for seeds in self.given_seeds)
         if self.is_unit_gaussian:
-            return (IdentityOutputs(self.num_outputs, self.num_samples),)
+            return (IdentityOutputs(self.num_outputs, self.num_samples, self._like),)
         outputs = self.outputs
         if mean_subtracted:
             outputs = outputs - outputs.mean(axis=1, keepdims=True)
@@ -553,7 +578,7 @@ class MeanField:
         Returns
         -------
         (T, T) ndarray
-            Symmetric, read-only.
+            Symmetric, on the device of the data; read-only on the CPU.
 
         Raises
         ------

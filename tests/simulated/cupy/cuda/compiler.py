@@ -1,0 +1,5 @@
+"""The compiler of the stand-in."""
+
+
+class CompileException(Exception):
+    """Kernels that do not compile."""

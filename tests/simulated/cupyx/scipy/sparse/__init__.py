@@ -1,0 +1,1 @@
+"""Sparse matrices: only their linear algebra."""

@@ -1,0 +1,5 @@
+"""Special functions of elements."""
+
+from cupy._core import SPECIAL
+
+globals().update(SPECIAL)
