@@ -359,6 +359,14 @@ def arrays_in(value: Any) -> list[ndarray]:
     return [found for part in value for found in arrays_in(part)] if isinstance(value, (list, tuple)) else []
 
 
+def in_range(numbers: list[int], arrays: list[ndarray]) -> None:
+    """Refuse Python's integers that the arrays' dtype cannot hold; CuPy compares with what is left of them in it."""
+    dtype = np.result_type(*(found.dtype for found in arrays))
+    for number in numbers:
+        if dtype.kind in "iu" and not np.iinfo(dtype).min <= number <= np.iinfo(dtype).max:
+            raise OverflowError(f"Python integer {number} out of bounds for {dtype}")
+
+
 def on_current_device(arrays: list[ndarray]) -> None:
     """Refuse arrays of another device; CuPy reads them where the hardware lets it, and warns."""
     device = _device.current()
@@ -406,6 +414,8 @@ def function(section: str, name: str, on_host: Any) -> Any:
         hosts, options = unwrapped(args), {key: unwrapped(value) for key, value in kwargs.items()}
         with np.errstate(all="ignore"):
             found = on_host(*hosts, **options)
+        if name == "einsum" and found.ndim > 1 and found.base is None:
+            found = np.asfortranarray(found)  # CuPy leaves its axes as the products of matrices gave them
         return found if name in ON_HOST else answered(found, parents)
 
     return call
@@ -432,6 +442,8 @@ class ufunc:
                 raise TypeError(f"Unsupported type {type(value)}")
         parents = arrays_in([*args, kwargs, _where])
         on_current_device(parents)
+        if self.__name__ in COMPARED.values():
+            in_range([value for value in args if type(value) is int], parents)
         options = {key: unwrapped(value) for key, value in kwargs.items()}
         if _where is not True:
             options["where"] = unwrapped(_where)

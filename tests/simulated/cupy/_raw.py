@@ -102,6 +102,8 @@ class RawKernel:
 def as_argument(value: Any) -> np.ndarray:
     """An argument as the driver reads it: the pointer of an array, or the scalar in its own precision."""
     if isinstance(value, ndarray):
+        if not value.flags.c_contiguous:  # CuPy hands on the pointer; our kernels know of no strides
+            raise ValueError(f"expected arrays in the order of C, got shape {value.shape} with strides {value.strides}")
         return np.array(value.data.ptr, np.uintp)
     if isinstance(value, np.generic):
         return np.array(value)
@@ -120,13 +122,15 @@ def host_library() -> ctypes.CDLL:
     if not SOURCE.is_file():
         raise CompileException(f"no kernels for the host: expected {SOURCE}")
     sources = sorted(path for folder in SOURCES for path in folder.rglob("*") if path.suffix in SUFFIXES)
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    flags = os.environ.get("FISHERFIELD_HOST_FLAGS", "").split()  # of a sanitizer, say
+    content = b"".join(path.read_bytes() for path in sources) + " ".join(flags).encode()
+    digest = hashlib.sha256(content).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"fisherfield-kernels-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     target = folder / f"{digest}.so"
     if not target.exists():
         made = folder / f"{digest}.{os.getpid()}.so"
-        command = [*COMPILE, *(f"-I{path}" for path in INCLUDED), str(SOURCE), "-o", str(made)]
+        command = [*COMPILE, *flags, *(f"-I{path}" for path in INCLUDED), str(SOURCE), "-o", str(made)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             raise CompileException(result.stderr)
