@@ -65,9 +65,9 @@ ELSEWHERE = {
     "learning is of the processor": ["test_training", "test_monitor", "test_natural_gradient"],
     "no measurement": [
         *("test_activations", "test_cli", "test_codebase", "test_data", "test_diagonal_command", "test_plot"),
-        *("test_peers", "test_readme", "test_likelihoods"),
+        *("test_peers", "test_readers", "test_readme", "test_likelihoods"),
     ],
-    "it asks for the device itself": ["test_cuda*", "test_simulated", "test_bench_gpu"],
+    "it asks for the device itself": ["test_cuda*", "test_simulated", "test_bench_gpu", "test_report"],
     "threads, processes and instruction sets are of the processor": [
         *("test_engines", "test_isa", "test_threads", "*::*thread*", "*::*executor*", "*::*process*"),
     ],
@@ -88,6 +88,8 @@ ELSEWHERE = {
     "it cuts batches for the processor": [
         *("test_fisher::test_batches_do_not_change_the_answer", "test_fisher::test_kept_factors_give_the_same_bits"),
         *("test_kinds::test_one_seed_one_estimate", "test_kinds::test_overflowing_rates_are_refused_with_their_place"),
+        *("test_products::test_refusals_tell_the_cost", "test_products::test_sums_over_batches_tell_their_progress"),
+        "test_products::test_diagonals_tell_how_many_samples_are_done",
         *("test_conditional::test_eigenvalues_hold_no_duals*", "test_conditional::test_progress_over_layers*"),
     ],
     "the last bits of a GPU's matrix products follow their shapes": [

@@ -89,7 +89,7 @@ MEASURING = {
 }  # fmt: skip
 THEORY = {"theory"}
 LEARNING = {"learning"}
-TOP = {"__main__", "cli", "data", "experiments", "plot", "readers", "report"}
+TOP = {"__main__", "cli", "data", "experiments", "figures", "plot", "readers", "report"}
 ALLOWED = [
     (GROUND, GROUND),
     (ENSEMBLE, GROUND | ENSEMBLE | MEASURING),
@@ -156,7 +156,22 @@ def test_optional_packages_are_imported_where_used(name):
 
 # --- import ---------------------------------------------------------------------------------------------
 
-OPTIONAL = ["cupy", "dask", "matplotlib", "mpi4py", "pandas", "sklearn", "tqdm", "torch"]
+OPTIONAL = [
+    *(
+        "cupy",
+        "dask",
+        "flax",
+        "jax",
+        "keras",
+        "matplotlib",
+        "mpi4py",
+        "pandas",
+        "safetensors",
+        "sklearn",
+        "tqdm",
+        "torch",
+    )
+]
 
 
 def test_import_is_light():

@@ -1,4 +1,9 @@
+import doctest
+import importlib
+import inspect
 import sys
+import xml.etree.ElementTree as ElementTree
+from itertools import combinations
 
 import matplotlib as mpl
 import numpy as np
@@ -6,9 +11,11 @@ import pytest
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
 
 from fisherfield import FisherStatistics, plot, theory
 from fisherfield.lanczos import spectral_density
+from fisherfield.plot import style
 
 EIGENVALUES = np.random.default_rng(0).lognormal(size=(4, 50))
 
@@ -249,3 +256,126 @@ def test_laws_of_atoms_alone(tmp_path):
 def test_conditional_spectrum_refuses(change, error, message):
     with pytest.raises(error, match=message):
         plot.conditional_spectrum(**{"eigenvalues": np.ones(3), "law": layers(), **change})
+
+
+# --- layers -------------------------------------------------------------------------------------------------
+
+
+def test_layers_are_bars_and_a_dashed_line():
+    ax = plot.layers([1.0, 30.0, 0.5], theory=[1.1, 29.0, 0.4], quantity="maximum", title="a title")
+    np.testing.assert_allclose(heights(ax), [1.0, 30.0, 0.5])
+    (line,) = ax.lines
+    np.testing.assert_allclose(line.get_xydata(), [[1, 1.1], [2, 29.0], [3, 0.4]])
+    assert ax.get_yscale() == "log"
+    assert ax.get_ylim()[0] < 0.4
+    assert "lambda" in ax.get_ylabel()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["theory", "measured"]
+    assert ax.get_title(loc="left") == "a title"
+
+
+def test_layers_that_are_alike_or_zero():
+    assert plot.layers([1.0, 3.0]).get_yscale() == "linear"
+    alone = plot.layers([0.0, 0.0], quantity="trace")
+    assert alone.get_yscale() == "linear"
+    assert alone.get_legend() is None
+    assert plot.layers([0.0, 1.0, 100.0]).get_ylim()[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"measured": [1.0, -2.0]}, ValueError, "measured: expected numbers >= 0, got -2"),
+        ({"measured": [1.0, np.nan]}, ValueError, "measured"),
+        ({"theory": [1.0, 2.0]}, ValueError, "theory"),
+        ({"quantity": "rank"}, ValueError, "quantity: expected one of 'mean', 'trace', 'maximum', got 'rank'"),
+    ],
+)
+def test_layers_refuse(arguments, error, message):
+    with pytest.raises(error, match=message):
+        plot.layers(**{"measured": [1.0, 2.0, 3.0], **arguments})
+
+
+# --- one look -----------------------------------------------------------------------------------------------
+
+
+def luminance(color):
+    """Relative luminance of sRGB (IEC 61966-2-1), as a printer without colours sees it: lightness L* of CIE 1976."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
+    Y = np.dot([0.2126, 0.7152, 0.0722], linear)
+    return 116 * np.cbrt(Y) - 16 if Y > 0.008856 else 903.3 * Y
+
+
+def test_colours_differ_in_grey():
+    runs = [luminance(run["color"]) for run in style.RUNS]
+    assert min(abs(a - b) for a, b in combinations(runs, 2)) > 6
+    assert max(runs) < 80  # seen on paper
+    ink, theory_, shade = map(luminance, (style.INK, style.THEORY, style.SHADE))
+    assert ink < 15
+    assert theory_ - ink > 20
+    assert shade - theory_ > 20
+
+
+def test_runs_differ_without_colours():
+    assert len({str(run["linestyle"]) for run in style.RUNS}) == len(style.RUNS)
+    assert len({run["marker"] for run in style.RUNS}) == len(style.RUNS)
+
+
+def pictures():
+    """Axes of pictures that have theory beside measurement, whose labels say which is which."""
+    law = layers()
+    yield plot.spectrum(EIGENVALUES, theory=statistics(), measured=[statistics()], predicted=EIGENVALUES[0])
+    yield plot.spectral_density(density([50.0]), theory=statistics())
+    conditional = plot.conditional_spectrum(drawn(law), law)
+    yield from conditional.figure.axes
+    yield plot.layers([1.0, 2.0], theory=[1.0, 2.0])
+
+
+def test_theory_is_dashed_and_measurement_is_not():
+    seen = {"theory": 0, "measured": 0}
+    for ax in pictures():
+        for artist in [*ax.lines, *ax.patches]:
+            label = artist.get_label()
+            if "theory" in label:
+                seen["theory"] += 1
+                assert to_rgb(artist.get_edgecolor() if artist in ax.patches else artist.get_color()) == to_rgb(
+                    style.THEORY
+                )
+                assert artist.get_linestyle() in ("--", "None") or isinstance(artist.get_linestyle(), tuple)
+                assert artist.get_zorder() > 2
+            elif "measured" in label:
+                seen["measured"] += 1
+                assert artist.get_linestyle() in ("-", "None", "solid")
+    assert seen["theory"] >= 6
+    assert seen["measured"] >= 4
+
+
+def test_settings_of_matplotlib_neither_change_nor_matter():
+    before = dict(mpl.rcParams)
+    first = plot.svg(lambda ax: plot.spectrum(EIGENVALUES, theory=statistics(), ax=ax))
+    assert dict(mpl.rcParams) == before
+    with mpl.rc_context({"font.size": 20, "axes.facecolor": "yellow", "legend.frameon": True, "svg.hashsalt": "x"}):
+        second = plot.svg(lambda ax: plot.spectrum(EIGENVALUES, theory=statistics(), ax=ax))
+    assert first == second
+    assert ElementTree.fromstring(first).tag.endswith("svg")
+
+
+def test_the_ending_chooses_the_format(tmp_path):
+    starts = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
+    for ending, start in starts.items():
+        path = plot.save_layers(tmp_path / f"p.{ending}", [1.0, 2.0], theory=[1.0, 2.0])
+        assert path.read_bytes().startswith(start)
+    again = plot.save_layers(tmp_path / "q.svg", [1.0, 2.0], theory=[1.0, 2.0])
+    assert again.read_bytes() == (tmp_path / "p.svg").read_bytes()
+
+
+def test_examples():
+    """Of functions in the style, which hide their examples from the finder of doctest."""
+    runner, finder = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE), doctest.DocTestFinder()
+    count = 0
+    for name in plot.__all__:
+        function = inspect.unwrap(getattr(plot, name))
+        for test in finder.find(function, name, globs=dict(vars(importlib.import_module(function.__module__)))):
+            count += bool(test.examples)
+            runner.run(test)
+    assert count >= 8
+    assert runner.summarize(verbose=False).failed == 0

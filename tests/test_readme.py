@@ -20,6 +20,7 @@ LEARNING_RATES = README.parent / "docs" / "learning-rates.md"
 MONITOR = README.parent / "docs" / "training-monitor.md"
 NATURAL = README.parent / "docs" / "natural-gradient.md"
 SINGULAR = README.parent / "docs" / "singular-models.md"
+REPORT = README.parent / "docs" / "report.md"
 GPU = README.parent / "docs" / "gpu.md"
 SIMULATED = Path(__file__).parent / "simulated"
 
@@ -38,6 +39,7 @@ PRINTED = {  # what each example has to print
     LEARNING_RATES: ["corrected", "rate 0.", "True", "fractions"],
     MONITOR: ["rate 0.2: condition 3135, energy 30.3, accuracy 0.92", "TrainingMonitor(every=5, records=8"],
     NATURAL: ["0.5 ", "gamma = 36.99", "exact                   4      7     13     26"],
+    REPORT: ["The 9 largest eigenvalues hold", "trained 0.673"],
     GPU: ["True", "tf32x3  ", "True"],
     SINGULAR: ["2.23076923", "time=4.259", "6.02]", "plateau_length=33.49", "-0.00177"],
 }

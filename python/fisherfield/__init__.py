@@ -17,6 +17,8 @@ from .fisher import Fisher
 from .learning import NaturalGradient, TrainingMonitor, approximate_fisher, train
 from .losses import hessian_diagonal, loss_gradient, loss_value
 from .network import Network
+from .readers import from_flax, from_keras, from_sklearn, from_torch, load
+from .report import Report, html_report
 from .statistics import FisherStatistics
 from .tangent import TangentKernel, ntk
 from .theory import (
@@ -48,6 +50,7 @@ __all__ = [
     "NaturalGradient",
     "Network",
     "QuadratureWarning",
+    "Report",
     "ResidualMLP",
     "TangentKernel",
     "TrainingMonitor",
@@ -59,9 +62,15 @@ __all__ = [
     "diagonal_variance",
     "estimate_diagonal",
     "feature_metric",
+    "from_flax",
+    "from_keras",
+    "from_sklearn",
+    "from_torch",
     "hessian_diagonal",
+    "html_report",
     "isometry_point",
     "likelihoods",
+    "load",
     "loss_gradient",
     "loss_value",
     "mean_field",

@@ -30,6 +30,7 @@ __all__ = [
     "non_negative",
     "number",
     "positive_int",
+    "require_cpu",
     "require_finite",
     "same_device",
     "same_dtype",
@@ -90,7 +91,7 @@ def as_float_array(value: Any, name: str, *, ndim: int, shape: Sequence[int | No
 
 def as_sequence(value: Any, name: str, expected: str) -> Sequence[Any]:
     """Return ``value`` if it is a list, tuple, array of at least one dimension or another sequence (not a string)."""
-    if isinstance(value, np.ndarray) and value.ndim > 0:
+    if (isinstance(value, np.ndarray) or devices.is_cuda(value)) and value.ndim > 0:
         return list(value)
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)):
         return value
@@ -119,6 +120,15 @@ def same_device(reference: tuple[str, FloatArray], other: tuple[str, FloatArray]
         raise TypeError(
             f"{other[0]}: expected an array on {wanted} like {reference[0]}, got one on {found}; move it with {move} "
             f"(a network with net.to)"
+        )
+
+
+def require_cpu(array: Any, name: str, what: str) -> None:
+    """Refuse an array on a GPU where only the processor works."""
+    if devices.is_cuda(array):
+        raise TypeError(
+            f"{name}: expected one on the cpu, where alone {what}, got one on {devices.name_of(array)}; move it with "
+            "net.to('cpu') or cupy.asnumpy"
         )
 
 

@@ -40,11 +40,11 @@ def _require_built_in(name: str) -> None:
 class Activation:
     """An activation function phi, applied entry by entry, with its first and second derivative.
 
-    Made by :func:`get`, :func:`leaky_relu`, :func:`elu` or :func:`custom`; ``Activation(name)`` is
-    ``get(name)``, and kinks and oddness of a built-in function are always its own. ``erf`` is the plain error
-    function, ``gelu`` the exact ``u Phi(u)`` and ``shifted_relu`` is ``max(u, -1/2)``. Where a derivative does
-    not exist the built-in functions take 0 for ``relu``, ``abs``, ``hard_tanh`` and ``shifted_relu``, and the
-    derivative from the left for ``leaky_relu``, ``elu`` and ``selu``; second derivatives leave out the delta
+    Made by :func:`fisherfield.activations.get`, :func:`leaky_relu`, :func:`elu` or :func:`custom`;
+    ``Activation(name)`` is ``get(name)``, and kinks and oddness of a built-in function are always its own. ``erf`` is
+    the plain error function, ``gelu`` the exact ``u Phi(u)`` and ``shifted_relu`` is ``max(u, -1/2)``. Where a
+    derivative does not exist the built-in functions take 0 for ``relu``, ``abs``, ``hard_tanh`` and ``shifted_relu``,
+    and the derivative from the left for ``leaky_relu``, ``elu`` and ``selu``; second derivatives leave out the delta
     functions at the kinks. Infinite arguments give the limits (NaN for ``sin`` and ``cos``), NaN gives NaN.
 
     Attributes
@@ -295,7 +295,7 @@ class NumericalDerivative:
 
     def __call__(self, u: FloatArray) -> FloatArray:
         x = u.astype(np.float64)
-        shift = np.zeros(x.shape, dtype=np.int64)
+        shift = np.zeros(x.shape, np.int64, like=x)
         for kink in self.kinks:
             near = np.abs(x - kink) < _REACH * self.step
             shift[near] = np.where(x[near] > kink, _REACH + 1, -_REACH - 1)

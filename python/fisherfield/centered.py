@@ -30,7 +30,7 @@ __all__ = ["Centered"]
 
 
 class Centered(MatrixFreeMetric):
-    r"""The metric of a mean-subtracted network; made by :meth:`NetworkMetric.centered`.
+    r"""The metric of a mean-subtracted network; made by :meth:`Fisher.centered`.
 
     .. math:: G = s \sum_t (J_t - \bar J)^\top S_t S_t^\top (J_t - \bar J), \qquad
         \bar J = \frac{1}{T} \sum_t J_t,

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._validate import FloatArray, as_float_array, as_generator, positive_int
+from ._validate import FloatArray, as_float_array, as_generator, positive_int, require_cpu
 
 __all__ = ["digits", "draw", "fashion_mnist", "from_file", "labels", "load", "standardize"]
 
@@ -161,6 +161,7 @@ def standardize(X: FloatArray) -> FloatArray:
     >>> float(abs(X.mean())) < 1e-15, round(float(X.var()), 12)
     (True, 1.0)
     """
+    require_cpu(X, "X", "data are scaled")
     centred = X - np.mean(X, dtype=np.float64)
     scale = math.sqrt(float(np.vdot(centred, centred)) / centred.size)
     if scale == 0:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import devices
+from ._executor import check_executor
 from ._validate import FloatArray, as_float_array, as_sequence, boolean, same_dtype
 from .activations import Activation
 from .architecture import MLP, ActivationLike, require_room_for_skips, resolve_activations, skip_layers
@@ -216,6 +217,7 @@ class Network:
         -------
         array, shape (T, C)
         """
+        check_executor(executor)
         h = self.check_inputs(X)
         for (value,) in self.hidden_layers(h, order=0, executor=executor):
             h = value

@@ -297,6 +297,7 @@ class NetworkMetric(MatrixFreeMetric):
         self, bytes_per_sample: int, seeds: FloatArray | None = None, progress: Progress = None
     ) -> Iterator[FactoredJacobian]:
         """Factors of successive batches of samples, cut in the same places whether or not they are kept."""
+        devices.require_current(self.X, "X")  # factors that are kept lie beside it
         step = max(1, self._batch_bytes // bytes_per_sample)
         ranges = list(pairwise([*range(0, self.num_samples, step), self.num_samples]))
         report, close = reporter(progress, len(ranges), "samples")
@@ -340,6 +341,7 @@ class NetworkMetric(MatrixFreeMetric):
 
     def _gradient_map(self, unit_seeds: bool, kept: dict[tuple[int, int], Batch]) -> GradientMap:
         """Gradients of the likelihood's seeds or of the outputs: in batches, as many kept as the budget allows."""
+        devices.require_current(self.X, "X")
         num_seeds = self.net.num_outputs if unit_seeds else self.num_seeds
         factored = num_seeds <= _FACTORED_SEEDS
         held = self._held_bytes(num_seeds, factored)
@@ -446,6 +448,7 @@ class NetworkMetric(MatrixFreeMetric):
     def _gram(
         self, tile: int | None, executor: Executor | None, progress: Progress, seeds: FloatArray | None = None
     ) -> FloatArray:
+        devices.require_current(self.X, "X")
         if executor is not None and not shares_memory(executor):
             num_seeds = self.num_seeds if seeds is None else len(seeds)
             step = panel_size(self, num_seeds, num_workers(executor)) if tile is None else tile

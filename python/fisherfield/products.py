@@ -277,6 +277,7 @@ def symmetric_operator(size: int, times: Callable[[FloatArray], FloatArray], lik
     from cupyx.scipy.sparse.linalg import LinearOperator as OperatorOnGpu
 
     def matmat(V: Any) -> FloatArray:
+        devices.require_current(like, "the operator")
         same_device(("the operator", like), ("V", V))
         return _block_product(times, V, size, like.dtype)
 

@@ -11,9 +11,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from .. import report
 from .._config import config_text, show_config, version
-from . import diagonal, isometry, learning, spectrum
+from ..report import plain
+from . import diagonal, isometry, learning, report, reproduce, spectrum
 from .options import Answer, Run
 
 __all__ = ["main"]
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             text, record = options.run(options)
         if options.json:
             record = {"fisherfield": version(), "command": options.command, **record}
-            text = json.dumps(report.plain(record), indent=2, allow_nan=False)
+            text = json.dumps(plain(record), indent=2, allow_nan=False)
         print(text, flush=True)
     except KeyboardInterrupt:
         print("fisherfield: interrupted", file=sys.stderr)
@@ -98,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     isometry.add_commands(command)
     diagonal.add_commands(command)
     learning.add_commands(command)
+    report.add_commands(command)
+    reproduce.add_commands(command)
     command("info", _info, "versions, instruction set, threads, BLAS and CUDA", "--json")
     return parser
 

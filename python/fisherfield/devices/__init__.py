@@ -60,13 +60,20 @@ def is_cuda(array: Any) -> bool:
 
 
 def of(array: Any) -> ModuleType:
-    """Return the module that works on arrays like this one: :mod:`.cpu` or :mod:`.cuda`."""
+    """Return the module that works on arrays like this one: :mod:`.cpu` or :mod:`.cuda`.
+
+    Raises
+    ------
+    ValueError
+        For an array on another GPU than CuPy's current one: kernels would read memory that is not there.
+    """
     from . import cpu
 
     if not is_cuda(array):
         return cpu
     from . import cuda
 
+    require_current(array, "device")
     return cuda
 
 

@@ -14,7 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from .._executor import Progress, reporter
-from .._validate import FloatArray, as_dtype, as_float_array, as_seeds, as_sequence, non_negative, positive_int
+from .._validate import (
+    FloatArray,
+    as_dtype,
+    as_float_array,
+    as_seeds,
+    as_sequence,
+    non_negative,
+    positive_int,
+    require_cpu,
+)
 from ..activations import Activation
 from ..architecture import MLP
 from ..conditional import conditional_fisher
@@ -314,6 +323,7 @@ def learning_rate_boundary(
     if not _PERTURBATIONS[0] <= size <= _PERTURBATIONS[1]:
         raise ValueError("perturbation: expected {:g} to {:g}, got {:g}".format(*_PERTURBATIONS, size))
     fisher = conditional_fisher(net, as_float_array(x, "x", ndim=1))
+    require_cpu(fisher.X, "net", "runs of training work")
     mean = float(fisher.mean)
     if mean <= 0:
         return math.inf

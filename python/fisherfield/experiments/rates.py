@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import statistics
+from .. import devices, statistics
 from .._executor import Progress
 from .._validate import FloatArray, as_float_array, as_generator, as_momentum, positive_int
 from ..architecture import MLP
@@ -150,12 +150,14 @@ def critical_learning_rate(
     if isinstance(model, Network):
         if isinstance(data, InputStatistics):
             raise TypeError("data: expected inputs (T, M_0) or their number with a Network, got InputStatistics")
-        inputs = _drawn(model, count, seed) if X is None else X
+        inputs = devices.as_like(_drawn(model, count, seed), model.weights[0]) if X is None else X
         fim = Fisher(model, inputs, likelihood=law, executor=executor)
         top = fim.top_eigenpairs(1, tol, seed=seed, progress=progress)
         measured = statistics.critical_learning_rate(float(top.values[0]), mu)
         uncertainty = float(top.residuals[0] / top.values[0]) if top.values[0] > 0 else 0.0
         outputs = model(inputs, executor=executor) if law.depends_on_outputs else None
+        if X is None:  # theory knows no inputs, and works on the processor
+            outputs = devices.on_host(outputs)
     if arch is None or arch.depth < 2:
         theory = refined = corrected = online = batch_rate = None
         if measured is None:

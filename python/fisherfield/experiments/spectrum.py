@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._executor import Progress, reporter
-from .._validate import FloatArray, as_dtype, as_float_array, as_seeds, boolean, choice, positive_int
+from .._validate import FloatArray, as_dtype, as_float_array, as_seeds, boolean, choice, positive_int, require_cpu
 from ..architecture import MLP
 from ..features import feature_metric
 from ..fisher import Fisher
@@ -206,6 +206,7 @@ def compare(
         boolean(flag, name)
     dimension = architecture.widths[0]
     X = None if np.ndim(inputs) == 0 else as_float_array(inputs, "inputs", ndim=2, shape=(None, dimension))
+    require_cpu(X, "inputs", "networks are sampled")
     num_samples = positive_int(inputs, "inputs") if X is None else len(X)
     law = get_likelihood(likelihood)
     law.check_outputs(architecture.num_outputs)

@@ -22,6 +22,7 @@ from .._validate import (
     choice,
     non_negative,
     positive_int,
+    require_cpu,
 )
 from ..architecture import MLP
 from ..learning import train
@@ -268,6 +269,8 @@ def _source(inputs: int | npt.ArrayLike, targets: Any, loss: str, C: int, dtype:
         raise ValueError(f"loss: expected 'squared' with Gaussian inputs, whose targets are numbers, got {loss!r}")
     T = positive_int(inputs, "inputs") if gaussian else 0
     X = None if gaussian else as_float_array(inputs, "inputs", ndim=2).astype(dtype, copy=False)
+    for name, array in (("inputs", X), ("targets", targets)):
+        require_cpu(array, name, "training works")
     y = None if gaussian else as_training_targets(targets, loss, C, dtype)
 
     def draw(M: int, L: int, activation: Any, weight_var: float, bias_var: float) -> tuple[FloatArray, Any, MLP]:

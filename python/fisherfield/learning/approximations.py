@@ -30,7 +30,7 @@ import numpy.typing as npt
 from scipy import linalg
 
 from .._memory import require_memory
-from .._validate import FloatArray, as_float_array, choice, non_negative, require_finite
+from .._validate import FloatArray, as_float_array, choice, non_negative, require_cpu, require_finite
 from ..factors import FactoredJacobian, LayerFactors
 from ..fisher import Fisher
 from ..gram import gram_matrix, symmetric_product
@@ -326,6 +326,7 @@ def approximate_fisher(
     ((6303, 6303), 2)
     """
     fisher = Fisher(net, X, likelihood=likelihood, executor=executor)
+    require_cpu(net.weights[0], "net", "approximations layer by layer work")
     return ApproximateFisher(fisher, as_coupling(approximation, net.depth))
 
 

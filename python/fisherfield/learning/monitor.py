@@ -37,7 +37,17 @@ from scipy.linalg import lapack
 
 from .._executor import check_executor
 from .._native import kernels
-from .._validate import FloatArray, as_float_array, as_sequence, boolean, non_negative, number, positive_int, same_dtype
+from .._validate import (
+    FloatArray,
+    as_float_array,
+    as_sequence,
+    boolean,
+    non_negative,
+    number,
+    positive_int,
+    require_cpu,
+    same_dtype,
+)
 from ..factors import BATCH_BYTES, FactoredJacobian, LayerFactors
 from ..gram import gram_matrix, symmetric_product
 
@@ -302,6 +312,7 @@ class TrainingMonitor:
         (0.5, 8.333333333333334)
         """
         rows = as_float_array(gradients, "gradients", ndim=2)
+        require_cpu(rows, "gradients", "the monitor works")
         batch = self._batch(len(rows), learning_rate, loss, batch_size, index, mean_gradients)
         gram = np.zeros((len(rows), len(rows)))
         step = max(1, BATCH_BYTES // (8 * len(rows)))
@@ -491,6 +502,7 @@ def _as_layers(factors: Any) -> list[LayerFactors]:
         raise ValueError(f"factors: expected {expected}, got none")
     layers = [_as_layer(layer, f"factors[{l}]") for l, layer in enumerate(given)]
     same_dtype((f"factors[{l}].{name}", getattr(layer, name)) for l, layer in enumerate(layers) for name in "AB")
+    require_cpu(layers[0].A, "factors[0].A", "the monitor works")
     b = len(layers[0].A)
     for l, layer in enumerate(layers):
         for name, found in (("A", len(layer.A)), ("B", layer.B.shape[1])):

@@ -27,6 +27,7 @@ from .._validate import (
     non_negative,
     number,
     positive_int,
+    require_cpu,
 )
 from ..fisher import Fisher
 from ..likelihoods import Gaussian, Likelihood, scores
@@ -197,6 +198,8 @@ class NaturalGradient:
         seed: int | np.random.Generator | None = 0,
         executor: Executor | None = None,
     ) -> None:
+        if isinstance(net, Network):
+            require_cpu(net.weights[0], "net", "natural gradient descent works")
         known = observed(net, X, loss, targets, executor)
         assert known.targets is not None
         self._X, self._targets, self._likelihood = known.X, known.targets[0], known.likelihood

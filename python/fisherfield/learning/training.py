@@ -29,6 +29,7 @@ from .._validate import (
     choice,
     non_negative,
     positive_int,
+    require_cpu,
 )
 from ..architecture import MLP
 from ..factors import FactoredJacobian, LayerFactors
@@ -261,6 +262,7 @@ class Descent:
                 f"net: expected built-in activations, got {custom[0]!r}; for others take steps with loss_gradient and "
                 "with_parameters"
             )
+        require_cpu(net.weights[0], "net", "training works")
         self._net = net
         self._X = net.check_inputs(X)
         self._likelihood = get_likelihood(choice(loss, "loss", (*LOSSES, *LOSSES.values())))
@@ -270,6 +272,7 @@ class Descent:
         self._targets = self._likelihood.as_targets(
             targets, num_samples=len(self._X), num_outputs=net.num_outputs, dtype=net.dtype
         )
+        require_cpu(self._targets, "targets", "training works")
         self._momentum = as_momentum(momentum)
         if float(net.dtype.type(self._momentum)) >= 1:
             raise ValueError(f"momentum: expected a number < 1 in {net.dtype} too, got 1 - {1 - self._momentum:g}")

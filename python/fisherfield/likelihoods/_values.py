@@ -96,6 +96,8 @@ def as_integers(
         raise ValueError(f"targets: expected {expected}, shape {shape}, got shape {array.shape}{hint}")
     if array.dtype.kind == "f":
         array = array.astype(np.float64, copy=False)
+    if array.dtype.kind in "iu":  # CuPy takes a Python integer in the dtype of the array, whether it fits or not
+        most = min(most, int(np.iinfo(array.dtype).max))
     wrong = ~((array >= 0) & (array <= most) & (array == np.floor(array)))
     if wrong.any():
         where = tuple(int(i) for i in np.argwhere(wrong)[0])

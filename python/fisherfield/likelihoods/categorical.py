@@ -223,6 +223,6 @@ def _tails(weights: FloatArray) -> FloatArray:
 def _sums_of_others(weights: FloatArray) -> FloatArray:
     """Sum of all entries of a row but one: sums of positive numbers from both ends, shape (T, C)."""
     result = np.zeros_like(weights)
-    np.cumsum(weights[:, :-1], axis=1, out=result[:, 1:])
+    result[:, 1:] = np.cumsum(weights[:, :-1], axis=1)
     result[:, :-1] += _tails(weights)
     return result

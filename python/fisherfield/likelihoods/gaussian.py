@@ -174,7 +174,7 @@ class HeteroscedasticGaussian(Independent):
 
         The scores of a mean and of its log variance depend on one normal number z: with :math:`\alpha = b_\mu e^{-s/2}`
         and :math:`\beta = b_s` the variance of :math:`(\alpha z + \beta (z^2 - 1) / 2)^2` is
-        :math:`2 \alpha^4 + 14 \alpha^2 \beta^2 + \tfrac72 \beta^4`. Between different k they are independent.
+        :math:`2 \alpha^4 + 14 \alpha^2 \beta^2 + \tfrac{7}{2} \beta^4`. Between different k they are independent.
         """
         pairs = b.shape[0] // 2
         precision = self._per_output(self._entries, outputs, b)[:pairs]
@@ -190,7 +190,7 @@ class HeteroscedasticGaussian(Independent):
     def squared_score_bound(self, outputs: FloatArray) -> FloatArray:
         r"""Return the largest eigenvalue of the covariance of :math:`s s^\top`, shape (T,), float64.
 
-        Of one pair it is that of :math:`(s_\mu^2, s_s^2)`, with entries :math:`2 e^{-2s}, 2 e^{-s}, \tfrac72`, or
+        Of one pair it is that of :math:`(s_\mu^2, s_s^2)`, with entries :math:`2 e^{-2s}, 2 e^{-s}, \tfrac{7}{2}`, or
         :math:`5 e^{-s}` of :math:`\sqrt2 s_\mu s_s`; of two pairs :math:`2 I_j I_k`.
         """
         _, _, x = _means_and_variances(*self._outputs(outputs))

@@ -10,18 +10,17 @@ import numpy as np
 
 from .._validate import FloatArray
 from ..diagonal import DiagonalVariance
-from .files import finish, new_axes, require_matplotlib, save
+from .files import finish, legend_below, new_axes, save
+from .style import BARS, MARKS, PAPER, RUNS, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["diagonal_variance", "save_diagonal_variance"]
 
-# Shade and shape carry the meaning; colour only adds to it, so that print in grey loses nothing.
-_MEAN: dict[str, Any] = {"color": "0.88", "edgecolor": "0.6", "linewidth": 0.5, "width": 0.72}
-_SCORE: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 7, "linestyle": "none"}
-_HESSIAN: dict[str, Any] = {"color": "#b2182b", "marker": "s", "markersize": 6.5, "linestyle": "none"}
-_OPEN: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.5}
+_SCORE: dict[str, Any] = {**MARKS, "markersize": 7}
+_HESSIAN: dict[str, Any] = {**MARKS, "color": RUNS[1]["color"], "marker": "s", "markersize": 7}
+_OPEN: dict[str, Any] = {"markerfacecolor": PAPER, "markeredgewidth": 1.5}
 _BOUND: dict[str, Any] = {"marker": "_", "markersize": 11, "markeredgewidth": 1.2, "linestyle": "none"}
 _SHIFT = 0.14  # of the two estimators to either side of their layer
 
@@ -31,6 +30,7 @@ def save_diagonal_variance(path: str | os.PathLike[str], variance: DiagonalVaria
     return save(path, lambda ax: diagonal_variance(variance, ax=ax, **options))
 
 
+@styled
 def diagonal_variance(variance: DiagonalVariance, *, title: str | None = None, ax: Axes | None = None) -> Axes:
     r"""Draw the standard deviations of the two estimators of the diagonal beside the diagonal itself, by layer.
 
@@ -67,7 +67,6 @@ def diagonal_variance(variance: DiagonalVariance, *, title: str | None = None, a
     >>> found = ff.diagonal_variance(net, X, "categorical", bounds=True)
     >>> ax = plot.diagonal_variance(found)  # doctest: +SKIP
     """
-    require_matplotlib()
     if not isinstance(variance, DiagonalVariance):
         raise TypeError(f"variance: expected a DiagonalVariance, got {type(variance).__name__}")
     layers = variance.layers()
@@ -81,7 +80,7 @@ def diagonal_variance(variance: DiagonalVariance, *, title: str | None = None, a
         raise ValueError("variance: expected a diagonal that is not zero, got zeros only")
     ax = new_axes() if ax is None else ax
     low = float(shown[shown > 0].min()) / 4
-    ax.bar(x, np.maximum(means, low), label="mean of the exact diagonal", **_MEAN)
+    ax.bar(x, np.maximum(means, low), width=0.72, label="mean of the exact diagonal", **BARS)
     score_bounds = np.array([(0.0, layer.score_bound or 0.0) for layer in layers])
     hessian_bounds = np.array([layer.hessian_bounds or (0.0, 0.0) for layer in layers])
     bounded = variance.score_bound is not None
@@ -94,7 +93,7 @@ def diagonal_variance(variance: DiagonalVariance, *, title: str | None = None, a
     ax.set_xlabel("layer $l$")
     ax.set_ylabel("$F_{ii}$, deviation of estimators" + ("\n(whiskers: bounds)" if bounded else ""))
     finish(ax, title)
-    ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3)
+    legend_below(ax, 3)
     return ax
 
 
@@ -117,4 +116,6 @@ def _mark(
     ax.plot(x[found], deviations[found], label=label, **style)
     if not found.all():
         edge = np.full(int((~found).sum()), low)
-        ax.plot(x[~found], edge, clip_on=False, label="no variance", **style, **_OPEN)
+        ax.plot(
+            x[~found], edge, clip_on=False, label="no variance", **style | {"markeredgecolor": style["color"]} | _OPEN
+        )

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["check_path", "finish", "new_axes", "require_matplotlib", "save"]
+from .style import context, require_matplotlib
 
-_FIGURE: dict[str, Any] = {"figsize": (6.4, 4.0), "layout": "constrained"}
+__all__ = ["check_path", "finish", "legend_below", "new_axes", "require_matplotlib", "save", "save_panels", "svg"]
 
-
-def require_matplotlib() -> None:
-    """Raise an ImportError that says what to install, if it is missing."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError("pictures need matplotlib: pip install 'fisherfield[plot]'") from error
+_SIZE = (6.4, 4.0)  # inches
+_PANELS = (9.6, 4.0)
+_LABEL, _LINE = 0.17, 0.08  # of the height of the axes: a label of one line, and what another one adds
 
 
 def new_axes() -> Any:
     """Return the axes of a new figure."""
     from matplotlib import pyplot
 
-    return pyplot.subplots(**_FIGURE)[1]
+    return pyplot.subplots(figsize=_SIZE, layout="constrained")[1]
 
 
 def finish(ax: Any, title: str | None) -> None:
     """Take away what frames no data, and set the title if there is one."""
     ax.spines[["top", "right"]].set_visible(False)
     if title:
-        ax.set_title(title, fontsize="small", loc="left", pad=12)
+        ax.set_title(title, loc="left", pad=12)
+
+
+def legend_below(ax: Any, columns: int, entries: tuple[Sequence[Any], Sequence[str]] | None = None) -> None:
+    """Put the legend, of ``entries`` (handles and labels) if given, below the label of the x axis."""
+    below = -(_LABEL + _LINE * ax.get_xlabel().count("\n"))
+    ax.legend(*(entries or ()), loc="upper center", bbox_to_anchor=(0.5, below), ncols=columns)
 
 
 def check_path(path: str | os.PathLike[str]) -> Path:
@@ -49,11 +52,36 @@ def check_path(path: str | os.PathLike[str]) -> Path:
 
 
 def save(path: str | os.PathLike[str], draw: Callable[[Any], object]) -> Path:
-    """Write the picture that ``draw(ax)`` draws to a file; needs no display."""
+    """Write the picture that ``draw(ax)`` draws to a file, in the format of its ending; needs no display."""
     target = check_path(path)
-    from matplotlib.figure import Figure
-
-    figure = Figure(**_FIGURE)
-    draw(figure.subplots())
-    figure.savefig(target, dpi=160)
+    _write(target, target.suffix, _SIZE, lambda figure: draw(figure.subplots()))
     return target
+
+
+def save_panels(path: str | os.PathLike[str], draw: Callable[[Any, str], object], names: Sequence[str]) -> Path:
+    """Write a picture of panels side by side, ``draw(ax, name)`` for each name, to a file; needs no display."""
+    target = check_path(path)
+
+    def draw_all(figure: Any) -> None:
+        for ax, name in zip(figure.subplots(1, len(names)), names, strict=True):
+            draw(ax, name)
+
+    _write(target, target.suffix, _PANELS, draw_all)
+    return target
+
+
+def svg(draw: Callable[[Any], object], size: tuple[float, float] = _SIZE) -> bytes:
+    """Return the picture that ``draw(ax)`` draws as SVG, of a size in inches."""
+    found = io.BytesIO()
+    _write(found, ".svg", size, lambda figure: draw(figure.subplots()))
+    return found.getvalue()
+
+
+def _write(target: Path | io.BytesIO, ending: str, size: tuple[float, float], draw: Callable[[Any], object]) -> None:
+    with context():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        kind = ending.removeprefix(".").lower()
+        figure.savefig(target, format=kind, metadata={"Date": None} if kind in ("svg", "svgz") else None)

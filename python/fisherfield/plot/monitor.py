@@ -12,21 +12,15 @@ import numpy as np
 
 from .._validate import FloatArray
 from ..learning.monitor import TrainingMonitor
-from .files import finish, new_axes, require_matplotlib, save
+from .files import finish, legend_below, new_axes, save
+from .style import PAPER, RUNS, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["monitor_path", "save_monitor"]
 
-# Shape and dashes tell runs apart; colour only adds to it, so that print in grey loses nothing.
-_RUNS: tuple[dict[str, Any], ...] = (
-    {"color": "black", "marker": "o", "linestyle": "-"},
-    {"color": "#b2182b", "marker": "s", "linestyle": "--"},
-    {"color": "#2166ac", "marker": "^", "linestyle": "-."},
-    {"color": "#4d9221", "marker": "D", "linestyle": ":"},
-)
-_START: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.5, "markersize": 6.5, "zorder": 3}
+_START: dict[str, Any] = {"markerfacecolor": PAPER, "markeredgewidth": 1.5, "markersize": 6.5, "zorder": 3}
 _END: dict[str, Any] = {"markersize": 6.5, "zorder": 4}
 
 
@@ -37,6 +31,7 @@ def save_monitor(
     return save(path, lambda ax: monitor_path(runs, ax=ax, **options))
 
 
+@styled
 def monitor_path(
     runs: TrainingMonitor | Mapping[str, TrainingMonitor], *, title: str | None = None, ax: Axes | None = None
 ) -> Axes:
@@ -76,11 +71,10 @@ def monitor_path(
     ...     record = monitor.update_gradients(rng.standard_normal((8, 30)), learning_rate=0.1)
     >>> ax = plot.monitor_path({"noise": monitor})  # doctest: +SKIP
     """
-    require_matplotlib()
     paths = {label: _path(monitor, label) for label, monitor in _named(runs).items()}
     ax = new_axes() if ax is None else ax
-    for (label, (x, y)), style in zip(paths.items(), cycle(_RUNS), strict=False):
-        ax.plot(x, y, color=style["color"], linestyle=style["linestyle"], linewidth=1.4)
+    for (label, (x, y)), style in zip(paths.items(), cycle(RUNS), strict=False):
+        ax.plot(x, y, color=style["color"], linestyle=style["linestyle"])
         ax.plot(x[0], y[0], color=style["color"], marker=style["marker"], **_START)
         ax.plot(x[-1], y[-1], label=label, **style, **_END)
     ax.set_xscale("log")
@@ -93,7 +87,7 @@ def monitor_path(
     ax.set_ylabel(r"cumulative energy, $L_K$")
     finish(ax, title)
     if not isinstance(runs, TrainingMonitor):
-        ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)
+        legend_below(ax, 2)
     return ax
 
 

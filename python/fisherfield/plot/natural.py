@@ -12,22 +12,14 @@ import numpy as np
 
 from .._validate import FloatArray, non_negative
 from ..learning.natural_gradient import NaturalGradientRun
-from .files import finish, new_axes, require_matplotlib, save
+from .files import finish, new_axes, save
+from .style import RUNS, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["descents", "save_descents"]
 
-# Marks and dashes carry the meaning; colour only adds to it, so that print in grey loses nothing.
-_STYLES: tuple[dict[str, Any], ...] = (
-    {"color": "0.45", "linestyle": "-"},
-    {"color": "black", "linestyle": "-", "marker": "o", "markersize": 5},
-    {"color": "#2166ac", "linestyle": "--", "marker": "s", "markersize": 4.5},
-    {"color": "#b2182b", "linestyle": "-.", "marker": "^", "markersize": 5},
-    {"color": "#d9822b", "linestyle": ":", "marker": "v", "markersize": 5},
-    {"color": "#1b7837", "linestyle": "-", "marker": "D", "markersize": 4},
-)
 _HEADROOM = 3.0
 
 
@@ -36,6 +28,7 @@ def save_descents(path: str | os.PathLike[str], runs: Mapping[str, Any], **optio
     return save(path, lambda ax: descents(runs, ax=ax, **options))
 
 
+@styled
 def descents(
     runs: Mapping[str, Any], *, floor: float = 1e-12, title: str | None = None, ax: Axes | None = None
 ) -> Axes:
@@ -66,15 +59,14 @@ def descents(
     >>> from fisherfield.plot import natural
     >>> ax = natural.descents({"halved": [1.0, 0.5, 0.25]})  # doctest: +SKIP
     """
-    require_matplotlib()
     low = non_negative(floor, "floor", strict=True)
     if not isinstance(runs, Mapping) or not runs:
         raise TypeError(f"runs: expected a mapping from labels to losses, at least one, got {runs!r}")
     lines = {str(label): _losses(run, f"runs[{label!r}]", low) for label, run in runs.items()}
     ax = new_axes() if ax is None else ax
-    for (label, losses), style in zip(lines.items(), cycle(_STYLES), strict=False):
+    for (label, losses), style in zip(lines.items(), cycle(RUNS), strict=False):
         marks = np.unique(np.geomspace(1, len(losses), 12).astype(int)) - 1
-        ax.plot(np.arange(len(losses)), losses, label=label, linewidth=1.4, markevery=marks.tolist(), **style)
+        ax.plot(np.arange(len(losses)), losses, label=label, markersize=5, markevery=marks.tolist(), **style)
     ax.set_xscale("symlog", linthresh=1)
     ax.set_yscale("log")
     longest = max(map(len, lines.values())) - 1
@@ -85,7 +77,7 @@ def descents(
     ax.set_xlabel("steps $t$")
     ax.set_ylabel("loss $E$")
     finish(ax, title)
-    ax.legend(frameon=False, fontsize="small")
+    ax.legend()
     return ax
 
 

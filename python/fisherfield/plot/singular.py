@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from .._validate import as_sequence, choice
 from ..learning.singular import METHODS, ConeModel, UnitFlow
-from .files import check_path, finish, new_axes, require_matplotlib
+from .files import finish, new_axes, save_panels
+from .style import INK, LEVEL, PAPER, RUNS, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,11 +21,11 @@ __all__ = ["QUANTITIES", "cone_phase_portrait", "plateau", "save_cone_phase_port
 
 QUANTITIES = ("loss", "smallest_eigenvalue")
 
-_LINES: dict[str, dict[str, Any]] = {"standard": {"color": "black"}, "natural": {"color": "#b2182b"}}
+_LINES: dict[str, dict[str, Any]] = {"standard": {"color": INK}, "natural": {"color": RUNS[5]["color"]}}
 _STREAM: dict[str, Any] = {"color": "0.72", "linewidth": 0.6, "arrowsize": 0.7, "density": 1.1}
-_APEX: dict[str, Any] = {"color": "black", "linewidth": 1.0, "linestyle": (0, (4, 3))}
+_APEX: dict[str, Any] = {"color": INK, "linewidth": 1.0, "linestyle": (0, (4, 3))}
 _DASHES = ("-", "--", ":", "-.")
-_BEGIN: dict[str, Any] = {"marker": "o", "markersize": 5, "markerfacecolor": "white", "label": "start"}
+_BEGIN: dict[str, Any] = {"marker": "o", "markersize": 5, "markerfacecolor": PAPER, "label": "start"}
 _LOST: dict[str, Any] = {"marker": "s", "markersize": 6, "label": "end elsewhere"}
 _TARGET: dict[str, Any] = {"marker": "*", "markersize": 13, "label": "target"}
 _STARTS = ((0.02, 1.8), (0.02, 3.1))
@@ -39,9 +40,10 @@ def save_cone_phase_portrait(path: str | os.PathLike[str], model: ConeModel, **o
     def draw(ax: Any, method: str) -> None:
         cone_phase_portrait(model, method=method, title=f"{method} gradient", ax=ax, **options)
 
-    return _save_pair(path, draw, METHODS)
+    return save_panels(path, draw, METHODS)
 
 
+@styled
 def cone_phase_portrait(
     model: ConeModel,
     target: Sequence[float] = (1.0, 0.0),
@@ -84,7 +86,6 @@ def cone_phase_portrait(
     >>> from fisherfield.learning.singular import ConeModel
     >>> ax = plot.cone_phase_portrait(ConeModel(c=1.5, d=1), method="natural")  # doctest: +SKIP
     """
-    require_matplotlib()
     if not isinstance(model, ConeModel):
         raise TypeError(f"model: expected a ConeModel, got {type(model).__name__}")
     choice(method, "method", METHODS)
@@ -108,16 +109,17 @@ def cone_phase_portrait(
     ax.set_ylim(theta[0], theta[-1])
     ax.set_xlabel(r"$\xi$, along the cone")
     ax.set_ylabel(r"$\theta$, angle of direction (rad)")
-    ax.legend(loc="lower left", fontsize="small", framealpha=0.9, edgecolor="none")
+    ax.legend(loc="lower left", frameon=True, framealpha=0.9, edgecolor="none")
     finish(ax, title)
     return ax
 
 
 def save_plateau(path: str | os.PathLike[str], flows: Sequence[UnitFlow]) -> Path:
     """Write two :func:`plateau`, the loss beside the smallest eigenvalue, to a file."""
-    return _save_pair(path, lambda ax, quantity: plateau(flows, quantity=quantity, ax=ax), QUANTITIES)
+    return save_panels(path, lambda ax, quantity: plateau(flows, quantity=quantity, ax=ax), QUANTITIES)
 
 
+@styled
 def plateau(
     flows: Sequence[UnitFlow], *, quantity: str = "loss", title: str | None = None, ax: Axes | None = None
 ) -> Axes:
@@ -154,7 +156,6 @@ def plateau(
     >>> flows = [model.flow(student, teacher, method) for method in ("standard", "natural")]
     >>> ax = plot.plateau(flows)  # doctest: +SKIP
     """
-    require_matplotlib()
     choice(quantity, "quantity", QUANTITIES)
     paths = as_sequence(flows, "flows", "a sequence of UnitFlow")
     for flow in paths:
@@ -164,13 +165,13 @@ def plateau(
         raise ValueError("flows: expected at least one, got none")
     ax = new_axes() if ax is None else ax
     for index, flow in enumerate(paths):
-        style = {**_LINES[flow.method], "linestyle": _DASHES[index // 2 % len(_DASHES)]}
+        style = {**_LINES[flow.method], "linestyle": _DASHES[index % len(_DASHES)]}
         values = getattr(flow, quantity)
         ax.plot(flow.times[1:], values[1:], linewidth=1.2, label=_name(flow), **style)
         resting = (flow.times > 0) & (flow.times >= flow.entered) & ~(flow.times > flow.left)
         ax.plot(flow.times[resting], values[resting], linewidth=3.5, **style)
     if quantity == "loss":
-        ax.axhline(paths[0].plateau.loss, color="0.5", linewidth=0.8, label="best single unit", zorder=0)
+        ax.axhline(paths[0].plateau.loss, label="best single unit", **LEVEL)
     ax.set_xscale("log")
     ax.set_yscale("log")
     longest = max(flow.time for flow in paths)
@@ -179,21 +180,9 @@ def plateau(
     ax.set_xlabel("time $t$ of the flow")
     ax.set_ylabel(_LABELS[quantity])
     finish(ax, title)
-    ax.legend(frameon=False, fontsize="small")
+    ax.legend()
     return ax
 
 
 def _name(flow: UnitFlow) -> str:
     return "standard gradient" if flow.method == "standard" else rf"natural gradient, $\rho = {flow.damping:g}$"
-
-
-def _save_pair(path: str | os.PathLike[str], draw: Callable[[Any, str], object], names: Sequence[str]) -> Path:
-    """Write a picture of two panels, one for each name, to a file; needs no display."""
-    target = check_path(path)
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.6, 4.0), layout="constrained")
-    for ax, name in zip(figure.subplots(1, len(names)), names, strict=True):
-        draw(ax, name)
-    figure.savefig(target, dpi=160)
-    return target

@@ -11,11 +11,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import devices
 from .._validate import FloatArray, as_float_array, choice, non_negative, positive_int
 from ..lanczos import SpectralDensity
 from ..statistics import FisherStatistics
 from ..theory import FreeLaw
-from .files import finish, new_axes, require_matplotlib, save
+from .files import finish, legend_below, new_axes, save
+from .style import (
+    BARS,
+    INK,
+    LINE,
+    MARKS,
+    OPEN,
+    SHADE,
+    THEORY_LINE,
+    THEORY_MARKS,
+    THEORY_OUTLINE,
+    styled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,38 +41,17 @@ __all__ = [
     "spectrum",
 ]
 
-# Shade and shape carry the meaning; colour only adds to it, so that print in grey loses nothing.
 _SYMBOLS = {"F": "F", "Theta": r"\Theta", "A": "A"}
-_BARS: dict[str, Any] = {"color": "0.82", "edgecolor": "0.55", "linewidth": 0.5}
-_PREDICTED: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.2, "baseline": None}
-_CURVE: dict[str, Any] = {"color": "black", "linewidth": 1.3}
-_BAND: dict[str, Any] = {"color": "0.78", "linewidth": 0}
-_STEMS: dict[str, Any] = {"color": "black", "linewidth": 0.8}
-_THEORY: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.4, "linestyle": (0, (5, 1.5))}
-_MEASURED: dict[str, Any] = {
-    "color": "black",
-    "linestyle": "none",
-    "marker": "v",
-    "markersize": 6,
-    "clip_on": False,
-}
-_LAW: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.2}
-_STAIRS: dict[str, Any] = {"facecolor": "0.82", "edgecolor": "0.55", "linewidth": 0.5}
-_TIPS: dict[str, Any] = {"color": "black", "linestyle": "none", "marker": "v", "markersize": 5, "clip_on": False}
-_ATOMS: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.2}
-_ATOM_TIPS: dict[str, Any] = {
-    "color": "#b2182b",
-    "linestyle": "none",
-    "marker": "o",
-    "markersize": 7,
-    "markerfacecolor": "none",
-    "markeredgewidth": 1.4,
-    "clip_on": False,
-}
+_BAND: dict[str, Any] = {"color": SHADE, "linewidth": 0}
+_STEMS: dict[str, Any] = {"color": INK, "linewidth": 0.9}
+_TIPS: dict[str, Any] = {**MARKS, "marker": "v", "clip_on": False}
+_ATOMS: dict[str, Any] = {**THEORY_LINE, "linewidth": 1.2}
+_ATOM_TIPS: dict[str, Any] = {**THEORY_MARKS, "clip_on": False}
 
 _LOW = 0.1  # half of the eigenvalues below this part of the largest make the axis logarithmic
 _EQUAL, _SEVERAL = 100, 3  # so many eigenvalues, so many roundings of the largest apart, are one that is shared
 _CURVE_POINTS = 2000
+_LEAST = 2000.0  # lower end of the axis of a density, below its top
 
 
 def save_spectrum(path: str | os.PathLike[str], eigenvalues: npt.ArrayLike, **options: Any) -> Path:
@@ -74,6 +66,7 @@ def save_conditional_spectrum(
     return save(path, lambda ax: conditional_spectrum(eigenvalues, law, ax=ax, **options))
 
 
+@styled
 def spectrum(
     eigenvalues: npt.ArrayLike,
     *,
@@ -124,8 +117,7 @@ def spectrum(
     >>> from fisherfield import plot
     >>> ax = plot.spectrum(np.geomspace(1.0, 100.0, 50))  # doctest: +SKIP
     """
-    require_matplotlib()
-    values = np.atleast_2d(np.asarray(eigenvalues))
+    values = np.atleast_2d(np.asarray(devices.on_host(eigenvalues)))
     values = as_float_array(values, "eigenvalues", ndim=2)
     networks = len(values)
     positive = _nonzero(values, "eigenvalues")
@@ -133,10 +125,10 @@ def spectrum(
     edges = _log_edges(positive if outline is None else np.append(positive, outline), positive_int(bins, "bins"))
     ax = new_axes() if ax is None else ax
     weights = np.full(positive.shape, 1 / networks)
-    ax.hist(positive, edges.tolist(), weights=weights, label="eigenvalues, measured", **_BARS)
+    ax.hist(positive, edges.tolist(), weights=weights, label="eigenvalues, measured", **BARS)
     if outline is not None:
         counts = np.histogram(outline, edges)[0]
-        ax.stairs(counts, edges, label="eigenvalues, theory", **_PREDICTED)
+        ax.stairs(counts, edges, label="eigenvalues, theory", **THEORY_OUTLINE)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_ylim(0.5 / networks, None)
@@ -147,10 +139,11 @@ def spectrum(
     ax.set_ylabel("eigenvalues per network" if networks > 1 else "eigenvalues")
     finish(ax, title)
     if theory or measured or outline is not None:
-        ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)
+        legend_below(ax, 2)
     return ax
 
 
+@styled
 def spectral_density(
     density: SpectralDensity,
     ax: Axes | None = None,
@@ -196,35 +189,35 @@ def spectral_density(
     >>> density = lanczos.spectral_density(np.diag(np.geomspace(1.0, 100.0, 50)), seed=0)
     >>> ax = plot.spectral_density(density)  # doctest: +SKIP
     """
-    require_matplotlib()
     if not isinstance(density, SpectralDensity):
         raise TypeError(f"density: expected a SpectralDensity, got {type(density).__name__}")
     letter = _SYMBOLS[choice(symbol, "symbol", tuple(_SYMBOLS))]
-    x = density.grid(positive_int(points, "points", minimum=2))
     bulk, outliers = _apart(density)
+    x = _from_the_curve_on(bulk, density.grid(positive_int(points, "points", minimum=2)))
     band = bulk.density(x)
     ax = new_axes() if ax is None else ax
     ax.set_xscale("log")
     ax.set_yscale("log")
     top = float(band.value.max())
     if top > 0:
-        low = top / 2000
+        low = top / _LEAST
         lower, upper = band.value - band.standard_error, band.value + band.standard_error
         shown = np.where(upper > low / 10, x, np.nan)  # no curve along the lower edge of the picture
         ax.fill_between(shown, np.maximum(lower, low / 10), upper, label=r"$\pm$ 1 standard error", **_BAND)
-        ax.plot(shown, np.maximum(band.value, low / 10), label="density", **_CURVE)
+        ax.plot(shown, np.maximum(band.value, low / 10), label="density", **LINE)
         ax.set_ylim(low, 3 * top)
     _mark_outliers(ax, outliers)
     _label_decades(ax, x)
     if theory is not None:
-        ax.axvline(theory.maximum, label="maximum, theory", **_THEORY)
+        ax.axvline(theory.maximum, label="maximum, theory", **THEORY_LINE)
     ax.set_xlabel(rf"eigenvalue $\lambda$ of ${letter}$" + _zero_note(density))
     ax.set_ylabel(r"density $dN / d \log_{10} \lambda$ (per decade)")
     finish(ax, title)
-    ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=4)
+    legend_below(ax, 4)
     return ax
 
 
+@styled
 def conditional_spectrum(
     eigenvalues: npt.ArrayLike,
     law: FreeLaw,
@@ -273,7 +266,6 @@ def conditional_spectrum(
     >>> law = theory.FreeLaw.point_mass(1.0).times_wishart() + 0.5
     >>> ax = plot.conditional_spectrum(law.quantile(np.linspace(0.01, 0.99, 50)), law)  # doctest: +SKIP
     """
-    require_matplotlib()
     if not isinstance(law, FreeLaw):
         raise TypeError(f"law: expected a FreeLaw, got {type(law).__name__}")
     values = as_float_array(np.atleast_2d(np.asarray(eigenvalues)), "eigenvalues", ndim=2)
@@ -346,7 +338,7 @@ def _shared(values: FloatArray) -> tuple[list[tuple[FloatArray, FloatArray]], Fl
 def _draw_bars(ax: Any, rest: FloatArray, total: int, edges: FloatArray, scale: _Scale) -> float:
     """The density of the eigenvalues outside atoms, of ``total`` in all; return the height of the highest bar."""
     heights = np.histogram(rest, edges)[0] / total / scale.widths(edges)
-    ax.stairs(heights, edges / scale.unit, fill=True, label="eigenvalues, measured", **_STAIRS)
+    ax.stairs(heights, edges / scale.unit, fill=True, label="eigenvalues, measured", **BARS)
     return float(heights.max())
 
 
@@ -358,13 +350,13 @@ def _draw_law(ax: Any, law: FreeLaw, edges: FloatArray, scale: _Scale) -> float:
     bars = edges.astype(np.float64)
     heights = np.diff(law.cdf(bars) - law.atoms.below(bars)) / scale.widths(bars)
     if np.median(np.diff(scale.place(bands))) < np.diff(scale.place(edges))[0]:
-        ax.stairs(heights, edges / scale.unit, label="law, theory", **_PREDICTED)
+        ax.stairs(heights, edges / scale.unit, label="law, theory", **THEORY_OUTLINE)
         return float(heights.max())
     x, _ = law.nodes(_CURVE_POINTS)
     y = law.density(x) * scale.per(x)
     breaks = np.searchsorted(x, bands[1:, 0])
     x, y = np.insert(x, breaks, np.nan), np.insert(y, breaks, np.nan)  # a gap between bands
-    ax.plot(x / scale.unit, y, label="law, theory", **_LAW)
+    ax.plot(x / scale.unit, y, label="law, theory", **THEORY_LINE)
     return float(heights.max())
 
 
@@ -387,9 +379,7 @@ def _draw_atoms(ax: Any, law: FreeLaw, measured: list[tuple[FloatArray, FloatArr
         right.spines["top"].set_visible(False)
         more = right.get_legend_handles_labels()
         handles, labels = handles + more[0], labels + more[1]
-    ax.legend(
-        handles, labels, frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=4
-    )
+    legend_below(ax, 4, (handles, labels))
 
 
 def _apart(density: SpectralDensity) -> tuple[SpectralDensity, FloatArray]:
@@ -409,6 +399,16 @@ def _label_decades(ax: Any, x: FloatArray) -> None:
         ax.xaxis.set_minor_formatter(NullFormatter())
 
 
+def _from_the_curve_on(bulk: SpectralDensity, x: FloatArray) -> FloatArray:
+    """As many points, from where the curve has risen above the lower end of its axis, less a margin, to the last."""
+    band = bulk.density(x)
+    shown = band.value + band.standard_error > band.value.max() / _LEAST
+    if not shown.any():
+        return x
+    points: FloatArray = np.geomspace(max(x[0], x[np.argmax(shown)] / 3), x[-1], len(x))
+    return points
+
+
 def _mark_outliers(ax: Any, outliers: FloatArray) -> None:
     """Stems of one common height, for one eigenvalue has none on this axis."""
     if len(outliers) == 0:
@@ -416,7 +416,7 @@ def _mark_outliers(ax: Any, outliers: FloatArray) -> None:
     height = 0.3
     ax.vlines(outliers, 0, height, transform=ax.get_xaxis_transform(), **_STEMS)
     label = "outlier" if len(outliers) == 1 else f"{len(outliers)} outliers"
-    ax.plot(outliers, np.full(len(outliers), height), transform=ax.get_xaxis_transform(), label=label, **_MEASURED)
+    ax.plot(outliers, np.full(len(outliers), height), transform=ax.get_xaxis_transform(), label=label, **_TIPS)
 
 
 def _zero_note(density: SpectralDensity) -> str:
@@ -453,8 +453,8 @@ def _mark_theory(ax: Any, theory: FisherStatistics | None) -> None:
     """Lines at the predicted mean and maximum."""
     if theory is None:
         return
-    ax.axvline(theory.mean, label="mean and maximum, theory", **_THEORY)
-    ax.axvline(theory.maximum, **_THEORY)
+    ax.axvline(theory.mean, label="mean and maximum, theory", **THEORY_LINE)
+    ax.axvline(theory.maximum, **THEORY_LINE)
 
 
 def _mark_measured(ax: Any, measured: Sequence[FisherStatistics]) -> None:
@@ -464,9 +464,9 @@ def _mark_measured(ax: Any, measured: Sequence[FisherStatistics]) -> None:
 
     def mark(fields: Sequence[str], label: str, **style: Any) -> None:
         values = [np.mean([getattr(statistics, field) for statistics in measured]) for field in fields]
-        ax.plot(values, [1.0] * len(values), transform=ax.get_xaxis_transform(), label=label, **_MEASURED, **style)
+        ax.plot(values, [1.0] * len(values), transform=ax.get_xaxis_transform(), label=label, **_TIPS | style)
 
     mark(("mean", "maximum"), "mean and maximum, measured")
     outliers = measured[0].num_outliers
     if outliers > 1:
-        mark(("top_mean",), f"mean of the {outliers} largest, measured", markerfacecolor="white")
+        mark(("top_mean",), f"mean of the {outliers} largest, measured", **OPEN)

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..experiments import TrainingMap
-from .files import finish, new_axes, require_matplotlib, save
+from .files import finish, legend_below, new_axes, save
+from .style import MARKS, PAPER, THEORY_LINE, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,11 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["save_training_map", "training_map"]
 
 _DEEPEST = 1e-6  # loss over the initial one below which shades are the same
-_THEORY: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.8, "linestyle": (0, (5, 1.5))}
-_CORRECTED: dict[str, Any] = {"color": "#b2182b", "linewidth": 1.4}
-_MEASURED: dict[str, Any] = {
-    "color": "black", "linestyle": "none", "marker": "o", "markersize": 5, "markerfacecolor": "white",
-}  # fmt: skip
+_CORRECTED: dict[str, Any] = {**THEORY_LINE, "linestyle": (0, (6, 1.5, 1, 1.5))}
 
 
 def save_training_map(path: str | os.PathLike[str], found: TrainingMap, **options: Any) -> Path:
@@ -30,12 +27,13 @@ def save_training_map(path: str | os.PathLike[str], found: TrainingMap, **option
     return save(path, lambda ax: training_map(found, ax=ax, **options))
 
 
+@styled
 def training_map(found: TrainingMap, *, title: str | None = None, ax: Axes | None = None) -> Axes:
     r"""Draw the loss after training over the width M and the learning rate, with the critical rates on it.
 
     Shades are the loss over the one before training, on a logarithmic scale; in black cells it has not fallen. The
-    dashed line is :math:`\eta_c` of the theory, the line below it the same with the estimate of the largest outlier at
-    finite width, circles are :math:`2 (1 + \mu) / \lambda_{\max}` of the networks before training.
+    dashed line is :math:`\eta_c` of the theory, the one of dashes and dots the same with the estimate of the largest
+    outlier at finite width, circles are :math:`2 (1 + \mu) / \lambda_{\max}` of the networks before training.
 
     Parameters
     ----------
@@ -61,20 +59,21 @@ def training_map(found: TrainingMap, *, title: str | None = None, ax: Axes | Non
     >>> found = experiments.training_map(widths=(20, 40), rates=4, inputs=30, steps=10)
     >>> ax = plot.training_map(found)  # doctest: +SKIP
     """
-    require_matplotlib()
     if not isinstance(found, TrainingMap):
         raise TypeError(f"found: expected a TrainingMap, got {type(found).__name__}")
     from matplotlib.colors import LogNorm
+    from matplotlib.patheffects import withStroke
 
     ax = new_axes() if ax is None else ax
     x, y = _edges(found.widths.astype(np.float64), False), _edges(found.rates, True)
     ratio = np.clip(found.final_loss / found.initial_loss[:, None], _DEEPEST, 1.0).T
     lowest = 10.0 ** np.floor(np.log10(min(0.1, float(ratio.min()))))
     cells = ax.pcolormesh(x, y, ratio, norm=LogNorm(lowest, 1), cmap="Greys", edgecolors="0.75", linewidth=0.3)
-    ax.plot(found.widths, found.theory, label=r"$\eta_c$, theory", **_THEORY)
+    halo = [withStroke(linewidth=3.5, foreground=PAPER)]  # seen on black cells too
+    ax.plot(found.widths, found.theory, label=r"$\eta_c$, theory", path_effects=halo, **THEORY_LINE)
     if np.isfinite(found.corrected).any():
-        ax.plot(found.widths, found.corrected, label=r"$\eta_c$, finite width", **_CORRECTED)
-    ax.plot(found.widths, found.measured, label=r"$2 (1 + \mu) / \lambda_{\max}$, measured", **_MEASURED)
+        ax.plot(found.widths, found.corrected, label=r"$\eta_c$, finite width", path_effects=halo, **_CORRECTED)
+    ax.plot(found.widths, found.measured, label=r"$2 (1 + \mu) / \lambda_{\max}$, measured", **MARKS)
     ax.set_yscale("log")
     ax.set_xlim(x[0], x[-1])
     ax.set_ylim(y[0], y[-1])
@@ -83,7 +82,7 @@ def training_map(found: TrainingMap, *, title: str | None = None, ax: Axes | Non
     bar = ax.figure.colorbar(cells, ax=ax, pad=0.02, extend="max")
     bar.set_label(f"loss after {found.steps} steps / loss before")
     finish(ax, title)
-    ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3)
+    legend_below(ax, 3)
     return ax
 
 

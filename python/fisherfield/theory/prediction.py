@@ -89,8 +89,10 @@ def mean_field(
         Output distribution, as of :class:`~fisherfield.Fisher`. The unit Gaussian one has predictions that depend on
         the architecture alone; others need the output Fisher information :math:`Q_t`, hence outputs.
     kind : {"exact", "monte_carlo", "empirical"}
-        As of :class:`~fisherfield.Fisher`; ``samples`` targets are drawn per input for ``"monte_carlo"``. The targets
-        of ``"empirical"`` come from a teacher, another draw of the outputs; for observed ones use ``output_seeds``.
+        As of :class:`~fisherfield.Fisher`. The targets of ``"empirical"`` come from a teacher, another draw of the
+        outputs; for observed ones use ``output_seeds``.
+    samples : int, optional
+        Targets drawn per input, with ``kind="monte_carlo"`` (default 1).
     outputs : (T, C) or (S, T, C) array_like, optional
         Outputs of a network, or of S networks over which predictions are averaged, at which :math:`Q_t` is evaluated:
         ``net(X)``, on the device of the inputs. Default: 10 draws from the Gaussian process that wide networks converge

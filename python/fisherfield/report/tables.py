@@ -57,7 +57,7 @@ class Row:
     symbol : str
         Its symbol, in ASCII.
     theory : float
-        Leading order of the wide limit.
+        Leading order of the wide limit; NaN where there is no theory.
     refined : float or None
         Prediction with the exact finite-width counts.
     measured : tuple of float
@@ -93,7 +93,7 @@ class Row:
         return self._relative_error(self.refined)
 
     def _relative_error(self, prediction: float | None) -> float | None:
-        if prediction is None or self.mean == 0 or not math.isfinite(self.mean):
+        if prediction is None or math.isnan(prediction) or self.mean == 0 or not math.isfinite(self.mean):
             return None
         return prediction / self.mean - 1
 
