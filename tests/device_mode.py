@@ -65,7 +65,15 @@ ELSEWHERE = {
     "learning is of the processor": ["test_training", "test_monitor", "test_natural_gradient"],
     "no measurement": [
         *("test_activations", "test_cli", "test_codebase", "test_data", "test_diagonal_command", "test_plot"),
-        *("test_peers", "test_readers", "test_readme", "test_likelihoods"),
+        *(
+            "test_peers",
+            "test_readers",
+            "test_readme",
+            "test_docs",
+            "test_packaging",
+            "test_figures*",
+            "test_likelihoods",
+        ),
     ],
     "it asks for the device itself": ["test_cuda*", "test_simulated", "test_bench_gpu", "test_report"],
     "threads, processes and instruction sets are of the processor": [

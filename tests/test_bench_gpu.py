@@ -1,13 +1,13 @@
 """The benchmarks of a GPU, at the smallest sizes on the stand-in for one: they run, and a wrong answer is not timed."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from child import run_python
+from repository import needed
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = needed("bench")
 PATHS = [str(ROOT / "tests" / "simulated"), str(ROOT / "bench")]
 SMALLEST = ["--scale", "0.002", "--rounds", "1", "--no-peers"]
 PREAMBLE = f"""

@@ -7,15 +7,15 @@ import importlib.util
 import pkgutil
 import re
 import sys
-from pathlib import Path
 
 import pytest
 
 import fisherfield
 from child import output_of, run_python
 from fisherfield import _native
+from repository import needed
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = needed("python/fisherfield", "pyproject.toml", "bench")
 SOURCES = ROOT / "python" / "fisherfield"
 BUILDS = {f"_native_{level}" for level in ("generic", "v2", "v3", "v4")}
 
@@ -40,7 +40,9 @@ def tool(name, *arguments):
 
 def test_ruff():
     for mode in (["check"], ["format", "--check"]):
-        done = tool("ruff", *mode, "--no-cache", *(str(ROOT / folder) for folder in ("python", "tests", "bench")))
+        done = tool(
+            "ruff", *mode, "--no-cache", *(str(ROOT / folder) for folder in ("python", "tests", "bench", "docs"))
+        )
         assert done.returncode == 0, done.stdout
 
 

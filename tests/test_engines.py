@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 import fisherfield as ff
 from fisherfield import _engines, _native, panels
+from repository import needed
 
 from cases import cases, make_case
 
@@ -28,7 +29,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning
 
 CASE = make_case((30, 60, 50, 2), ("tanh", "custom"), 60)
 TILE = 8  # 8 panels, 36 tiles
-GUIDE = Path(__file__).parents[1] / "docs" / "several-machines.md"
 
 needs_dask = pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="needs the extra 'dask'")
 # beside the interpreter, whose environment need not be activated, or anywhere
@@ -355,7 +355,8 @@ def test_a_lost_dask_worker(client, path):
 
 
 def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.M | re.S)
+    guide = needed("docs") / "docs" / "several-machines.md"
+    return re.findall(rf"^```{language}\n(.*?)^```", guide.read_text(encoding="utf-8"), re.M | re.S)
 
 
 def run_block(folder, code, command):

@@ -5,7 +5,6 @@ import re
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib as mpl
@@ -19,6 +18,7 @@ import fisherfield as ff
 from fisherfield import factors, likelihoods
 from fisherfield.learning.monitor import TrainingMonitor
 from fisherfield.plot.monitor import monitor_path, save_monitor
+from repository import needed
 from test_kinds import LAWS, draw_targets, laws_for, likelihood_of, moderate, scores
 from tolerances import assert_close
 
@@ -432,7 +432,7 @@ def test_recipe_for_pytorch():
     torch = pytest.importorskip("torch", reason="torch is not installed (extra 'peers')")
     from torch.func import functional_call, grad, vmap
 
-    page = Path(__file__).parents[1] / "docs" / "training-monitor.md"
+    page = needed("docs") / "docs" / "training-monitor.md"
     names = {}
     exec(re.search(r"^```py\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)[1], names)
     model, kept, monitor = names["model"], names["kept"], names["monitor"]

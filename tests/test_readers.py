@@ -14,7 +14,6 @@ import sys
 import types
 import warnings
 from collections import OrderedDict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ import fisherfield as ff
 from fisherfield import readers
 from fisherfield.readers import from_flax, from_keras, from_sklearn, from_torch, load
 from fisherfield.readers.stack import read_array
+from repository import needed
 from tolerances import assert_close
 
 pytestmark = [  # of the libraries themselves
@@ -34,7 +34,7 @@ pytestmark = [  # of the libraries themselves
 ]
 
 X = np.random.default_rng(5).standard_normal((7, 3))
-PAGE = Path(__file__).parents[1] / "docs" / "own-model.md"
+PAGE = needed("docs") / "docs" / "own-model.md"
 
 
 def refused(error, message, call, *args, **kwargs):

@@ -11,8 +11,9 @@ import pytest
 
 import device_mode
 from fisherfield import cli
+from repository import needed
 
-README = Path(__file__).parents[1] / "README.md"
+README = needed("README.md", "docs") / "README.md"
 LARGE_DATA = README.parent / "docs" / "large-data.md"
 ISOMETRY = README.parent / "docs" / "dynamical-isometry.md"
 DIAGONAL = README.parent / "docs" / "diagonal.md"

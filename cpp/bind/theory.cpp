@@ -143,8 +143,8 @@ py::tuple tile(const Recursion& self, const Array<double>& x, Array<double> out,
   return py::make_tuple(to_array(result.sums)) + to_tuple(result.accuracy);
 }
 
-// How a hidden layer's pairs go by Mehler's series: E phi, E phi^2 and E phi'^2 of every sample, the coefficients of even
-// and of odd order, and the tails (rows are padded); None where there is a closed form.
+// How a hidden layer's pairs go by Mehler's series: E phi, E phi^2 and E phi'^2 of every sample, the coefficients of
+// even and of odd order, and the tails (rows are padded); None where there is a closed form.
 py::object series(const Recursion& self, Index layer) {
   require(0 <= layer && layer + 1 < self.depth->ensemble().depth(), "layer of a series");
   const auto* kernel = dynamic_cast<const MehlerKernel*>(&self.depth->kernel(layer));

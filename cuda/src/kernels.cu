@@ -78,8 +78,8 @@ FISHERFIELD_GRAM_KERNELS(bf16x3, Reduced<cuda::Bf16Pair>)
 // and what they add up to.
 extern "C" __global__ void pair_closed_float64(Index row, Index rows, Index column, Index columns, double weight_var,
                                                double bias_var, int skip, const double* variance, const double* root,
-                                               int kind, double parameter, const double* qhat, double* q,
-                                               double* value, double* first) {
+                                               int kind, double parameter, const double* qhat, double* q, double* value,
+                                               double* first) {
   const cuda::PairTile tile{row, rows, column, columns};
   pair_forms::dispatch(Activation{static_cast<ActivationKind>(kind), parameter}, [=](auto form) {
     cuda::pair_layer(tile, weight_var, bias_var, skip != 0, qhat, q, value, first,

@@ -290,7 +290,10 @@ class GramFile:
         os.fsync(descriptor)
         data = os.open(self.part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            os.posix_fallocate(data, 0, self.num_bytes)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(data, 0, self.num_bytes)
+            else:  # macOS: a full disk shows when tiles are written
+                os.ftruncate(data, self.num_bytes)
             _write(data, self._head, 0)
             os.fsync(data)
         except OSError as error:

@@ -3,7 +3,7 @@
 
 #include <map>
 
-#include "../../cuda/src/kernels.cu"
+#include "kernels.cu"
 
 namespace cuda_host {
 

@@ -22,9 +22,12 @@ from ..theory import (
 from ._figure import Agreement, Cell, Numbers, Results
 from ._panels import share_legend
 
-__all__ = ["EXACT", "agree", "compute", "draw_spectra", "farthest", "groups", "isometry", "label_depths"]
+__all__ = ["EXACT", "GAP", "agree", "compute", "draw_spectra", "farthest", "groups", "isometry", "label_depths"]
 
 STATISTICS = ("top", "top_mass", "mean", "variance")
+# Averages over networks against theory, relative, times M / L: on 200 to 300 networks each of M = 100 up to 0.12 was
+# found for the top and the mean, 0.24 for the variance (with a standard error as large), nothing for the mass.
+GAP = 0.25
 EXACT = 1e-9  # relative: rounding through all layers
 
 
@@ -116,10 +119,10 @@ def groups(results: Results, by: str) -> list[tuple[Cell, list[Numbers]]]:
 
 
 def agree(results: Results, by: str, symbol: str) -> list[Agreement]:
-    """The ensemble up to corrections of relative order 1 / M in each layer; a network's own top to rounding."""
+    """The ensemble up to a gap of relative order L / M; the top of a network's own layers to rounding."""
     agreements = []
     for cell, found in groups(results, by):
-        where, gap = f"{symbol} = {cell[by]:g}", cell["depth"] / cell["width"]
+        where, gap = f"{symbol} = {cell[by]:g}", GAP * cell["depth"] / cell["width"]
         for name in STATISTICS:
             values = [numbers["measured"][name] for numbers in found]
             theory = found[0]["theory"][name]

@@ -23,7 +23,7 @@ EPS = 0.25
 
 def cells(quick: bool) -> list[Cell]:
     """A cell for every depth and seed."""
-    depths, width, seeds = ((6, 10, 20), 300, 8) if quick else ((6, 10, 20, 50), 800, 8)
+    depths, width, seeds = ((6, 10, 20), 300, 16) if quick else ((6, 20, 50), 600, 24)
     return [
         {"activation": "hard_tanh", "depth": depth, "eps": EPS, "width": width, "seed": seed}
         for depth in depths

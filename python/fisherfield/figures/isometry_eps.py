@@ -23,7 +23,7 @@ DEPTH = 10
 
 def cells(quick: bool) -> list[Cell]:
     """A cell for every eps and seed."""
-    width, seeds = (300, 8) if quick else (1000, 10)
+    width, seeds = (300, 16) if quick else (600, 24)
     return [
         {"activation": "shifted_relu", "depth": DEPTH, "eps": eps, "width": width, "seed": seed}
         for eps in (1 / 16, 1 / 4, 1 / 2)

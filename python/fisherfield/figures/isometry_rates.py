@@ -20,7 +20,7 @@ from ..experiments import compare_conditional, learning_rate_boundary
 from ..plot.style import INK, LEVEL, MARKS, THEORY_LINE
 from ..theory import isometry_point
 from ._figure import Agreement, Cell, Figure, Numbers, Results
-from ._isometry import farthest, groups, label_depths
+from ._isometry import GAP, farthest, groups, label_depths
 
 __all__ = ["FIGURE"]
 
@@ -32,7 +32,7 @@ DIAMONDS: dict[str, Any] = {"marker": "D", "markerfacecolor": "none", "markeredg
 
 def cells(quick: bool) -> list[Cell]:
     """A cell for every depth and seed; training takes long, and is done for some seeds."""
-    depths, width, seeds, trained = ((5, 10, 20, 40), 150, 8, 2) if quick else ((5, 10, 20, 40, 80), 300, 10, 2)
+    depths, width, seeds, trained = ((5, 10, 20, 40), 150, 16, 2) if quick else ((5, 10, 20, 40, 80), 300, 24, 2)
     return [
         {"depth": depth, "width": width, "seed": seed, "train": seed < trained}
         for depth in depths
@@ -93,12 +93,12 @@ def draw_rates(ax: Any, depths: Any, scale: Any, rates: list[list[float]], style
 
 
 def agreements(results: Results) -> list[Agreement]:
-    """Rates up to corrections of relative order 1 / M a layer, their slope, and the boundary of training."""
+    """Rates up to a gap of relative order L / M, their slope, and the boundary of training."""
     found = []
     points = groups(results, "depth")
     for cell, numbers in points:
         rates = [entry["measured"] for entry in numbers]
-        gap = cell["depth"] / cell["width"]
+        gap = GAP * cell["depth"] / cell["width"]
         found.append(Agreement.of_samples(f"rate, L = {cell['depth']}", numbers[0]["theory"], rates, gap))
         ratios = [entry["trained"] / entry["measured"] for entry in numbers if entry["trained"]]
         found.append(Agreement(f"trained over measured, L = {cell['depth']}", 1.0, farthest(ratios), BISECTION))
@@ -113,7 +113,7 @@ def slope(points: list[tuple[Cell, list[Numbers]]]) -> Agreement:
     rates = np.array([[entry["measured"] for entry in numbers] for _, numbers in points])
     slopes = np.polyfit(np.log(depths), np.log(squares[:, None] * rates), 1)[0]
     expected = float(np.polyfit(np.log(depths), np.log([exact(depth) for depth in depths]), 1)[0])
-    gap = abs(expected + 1) + float(depths.max() / width / np.log(depths.max() / depths.min()))
+    gap = abs(expected + 1) + float(GAP * depths.max() / width / np.log(depths.max() / depths.min()))
     return Agreement.of_samples("exponent of L in the rate", -1.0, slopes.tolist(), gap)
 
 

@@ -36,7 +36,7 @@ def closed_form(eps: float, width: int) -> TwoHiddenLayers:
 
 def cells(quick: bool) -> list[Cell]:
     """A cell for every eps and seed."""
-    width, seeds = (400, 8) if quick else (1500, 10)
+    width, seeds = (400, 16) if quick else (1000, 16)
     return [{"eps": eps, "width": width, "seed": seed} for eps in (0.25, 1.0) for seed in range(seeds)]
 
 

@@ -22,8 +22,6 @@ from .cuda.driver import CUDADriverError
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCE = ROOT / "tests" / "native" / "cuda_host.cpp"
-INCLUDED = [ROOT / "cpp" / "include", ROOT / "cuda" / "include", SOURCE.parent]
-SOURCES = [ROOT / "cpp" / "include", ROOT / "cuda", SOURCE.parent]
 COMPILE = ["g++", "-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Wno-unknown-pragmas"]
 SUFFIXES = {".cpp", ".hpp", ".h", ".cuh", ".cu"}
 _one_at_a_time = threading.Lock()
@@ -116,12 +114,23 @@ def as_argument(value: Any) -> np.ndarray:
     raise TypeError(f"Unsupported type {type(value)}")
 
 
+def source_folders() -> list[Path]:
+    """Folders of the kernels' sources: of the repository, or of the installed package where the tests are alone."""
+    folders = [ROOT / "cpp" / "include", ROOT / "cuda" / "include", ROOT / "cuda" / "src"]
+    if not all(folder.is_dir() for folder in folders):
+        from fisherfield.devices.cuda_kernels import source_folder
+
+        folders = [source_folder()]
+    return [*folders, SOURCE.parent]
+
+
 @functools.cache
 def host_library() -> ctypes.CDLL:
     """The kernels compiled for the host, once for every state of the sources."""
     if not SOURCE.is_file():
         raise CompileException(f"no kernels for the host: expected {SOURCE}")
-    sources = sorted(path for folder in SOURCES for path in folder.rglob("*") if path.suffix in SUFFIXES)
+    folders = source_folders()
+    sources = sorted(path for folder in folders for path in folder.rglob("*") if path.suffix in SUFFIXES)
     flags = os.environ.get("FISHERFIELD_HOST_FLAGS", "").split()  # of a sanitizer, say
     content = b"".join(path.read_bytes() for path in sources) + " ".join(flags).encode()
     digest = hashlib.sha256(content).hexdigest()[:16]
@@ -130,7 +139,7 @@ def host_library() -> ctypes.CDLL:
     target = folder / f"{digest}.so"
     if not target.exists():
         made = folder / f"{digest}.{os.getpid()}.so"
-        command = [*COMPILE, *flags, *(f"-I{path}" for path in INCLUDED), str(SOURCE), "-o", str(made)]
+        command = [*COMPILE, *flags, *(f"-I{path}" for path in folders), str(SOURCE), "-o", str(made)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             raise CompileException(result.stderr)
