@@ -37,6 +37,11 @@ def show_config(*, as_dict: bool = False) -> dict[str, dict[str, Any]] | None:
     as_dict : bool
         Return a dictionary instead of printing.
 
+    Returns
+    -------
+    dict of str to dict, or None
+        By group (as in the example); None where it is printed.
+
     Examples
     --------
     >>> import fisherfield as ff
@@ -83,7 +88,8 @@ def _configuration() -> dict[str, dict[str, Any]]:
 
 def _cuda() -> dict[str, Any]:
     """Return what work on a GPU needs, and the GPUs that are there."""
-    if importlib.util.find_spec("cupy") is None:
+    spec = importlib.util.find_spec("cupy")
+    if spec is None or spec.origin is None:  # a folder of that name is no package
         return {"cupy": "not installed (pip install fisherfield[cuda13])"}
     cupy = devices.import_cupy()
     kernels = "compiled on first use (NVRTC)" if compiled_file() is None else "built"

@@ -147,18 +147,53 @@ class Activation:
 
 
 def available() -> tuple[str, ...]:
-    """Return the names of the built-in activation functions."""
+    """Return the names of the built-in activation functions.
+
+    Returns
+    -------
+    tuple of str
+    """
     names: tuple[str, ...] = kernels.activation_names
     return names
 
 
 def leaky_relu(slope: float = 0.01) -> Activation:
-    """Return phi(u) = u for u > 0 and ``slope * u`` otherwise."""
+    """Return phi(u) = u for u > 0 and ``slope * u`` otherwise.
+
+    Parameters
+    ----------
+    slope : float, default 0.01
+        Derivative below zero.
+
+    Returns
+    -------
+    Activation
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the slope is no finite number.
+    """
     return Activation("leaky_relu", number(slope, "slope"))
 
 
 def elu(alpha: float = 1.0) -> Activation:
-    """Return phi(u) = u for u > 0 and ``alpha * (exp(u) - 1)`` otherwise."""
+    """Return phi(u) = u for u > 0 and ``alpha * (exp(u) - 1)`` otherwise.
+
+    Parameters
+    ----------
+    alpha : float, default 1.0
+        The limit far below zero is ``-alpha``.
+
+    Returns
+    -------
+    Activation
+
+    Raises
+    ------
+    ValueError, TypeError
+        If alpha is no finite number.
+    """
     return Activation("elu", number(alpha, "alpha"))
 
 
@@ -170,6 +205,10 @@ def get(spec: str | Activation | Function) -> Activation:
     spec : str, Activation or callable
         One of :func:`available`, an ``Activation`` (returned as it is), or a vectorised Python callable
         (see :func:`custom`).
+
+    Returns
+    -------
+    Activation
 
     Raises
     ------

@@ -171,6 +171,13 @@ class MLP:
         Returns
         -------
         Network
+
+        Raises
+        ------
+        TypeError
+            For another dtype, and a seed of another type.
+        ValueError
+            For a negative seed.
         """
         from .network import Network
 

@@ -41,6 +41,11 @@ class Centered(MatrixFreeMetric):
     BLAS, whose last bits may follow its own threads. ``dual(out=...)`` computes the matrix in memory before it writes
     it, as a whole.
 
+    Parameters
+    ----------
+    original : NetworkMetric
+        The metric before the subtraction.
+
     Attributes
     ----------
     original : NetworkMetric
@@ -81,7 +86,22 @@ class Centered(MatrixFreeMetric):
         return self
 
     def layer(self, l: int) -> Centered:
-        """Return the diagonal block of layer l, mean-subtracted."""
+        """Return the diagonal block of layer l, mean-subtracted.
+
+        Parameters
+        ----------
+        l : int
+            From 1 to L.
+
+        Returns
+        -------
+        Centered
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is no such layer.
+        """
         return Centered(self.original.layer(l))
 
     def output_seeds(self) -> FloatArray:

@@ -45,11 +45,25 @@ class ConditionalFisher:
 
     Made by :func:`conditional_fisher`.
 
+    Parameters
+    ----------
+    net : Network
+        P parameters, C outputs.
+    x : array, shape (M_0,) or (N, M_0)
+        One input, or N of them, in the precision of the network.
+    executor : concurrent.futures.Executor, optional
+        Threads to use (default: a shared pool).
+
     Attributes
     ----------
     net : Network
     X : array, shape (N, M_0)
         The inputs; one row for a single one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For wrong shapes, NaN or infinity, mixed precision.
     """
 
     net: Network
@@ -169,6 +183,22 @@ class ConditionalFisher:
 
         Beyond it, descent with momentum :math:`\mu` on :math:`|f(x) - y|^2 / 2` of this one input does not settle (for
         :math:`\mu = 0` Hayase, Karakida 2021).
+
+        Parameters
+        ----------
+        momentum : float
+            :math:`\mu`, at least 0 and below 1 (default 0).
+
+        Returns
+        -------
+        float, or array of shape (N,) in float64
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another momentum, or if the dual overflows.
+        MemoryError
+            If the dual of an input cannot fit.
         """
         self.eigenvalues()
         tops = devices.on_host(self._eigenvalues[:, 0])

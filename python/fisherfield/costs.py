@@ -57,7 +57,22 @@ _rates: dict[tuple[str, str, int], float] = {}  # by device, precision and threa
 
 
 def operations_per_second(dtype: np.dtype[Any], executor: Executor | None, like: FloatArray) -> float:
-    """Rate of a layer's product on the device of the array ``like``, measured once (in some ten milliseconds)."""
+    """Return the rate of a layer's product, measured once (in some ten milliseconds).
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        Float32 or float64.
+    executor : concurrent.futures.Executor or None
+        Threads to use; None is the shared pool.
+    like : array
+        Of the device to measure.
+
+    Returns
+    -------
+    float
+        Floating-point operations per second.
+    """
     kind = devices.name_of(like), dtype.name, _executor.workers(executor)
     if kind not in _rates:
         _rates[kind] = _measured(dtype, executor, like)

@@ -72,6 +72,26 @@ def load(source: PathLike, folder: PathLike | None = None) -> tuple[FloatArray, 
 def labels(source: PathLike, folder: PathLike | None = None) -> npt.NDArray[np.int64]:
     """Return the classes of the images of ``"digits"`` or ``"fashion-mnist"``, in the order of :func:`load`.
 
+    Parameters
+    ----------
+    source : {"digits", "fashion-mnist"}
+    folder : str or path, optional
+        Folder of the IDX files, for ``"fashion-mnist"`` only. Default: as of :func:`fashion_mnist`.
+
+    Returns
+    -------
+    ndarray, shape (N,), int64
+        Classes from 0 to 9.
+
+    Raises
+    ------
+    ValueError
+        For another source, a folder with ``"digits"``, or a damaged file.
+    FileNotFoundError
+        If the file is not there.
+    ImportError
+        For ``"digits"`` without scikit-learn.
+
     Examples
     --------
     >>> from fisherfield import data
@@ -110,6 +130,19 @@ def fashion_mnist(folder: PathLike | None = None) -> tuple[FloatArray, str]:
     folder : str or path, optional
         Where ``train-images-idx3-ubyte`` lies, compressed (``.gz``) or not. Default: the folder of Debian's
         package ``dataset-fashion-mnist``.
+
+    Returns
+    -------
+    X : ndarray, shape (60000, 784), float64
+        Pixels from 0 to 255, an image a row.
+    description : str
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is not there.
+    ValueError
+        If it is damaged or no IDX file of images.
     """
     root = FASHION_MNIST_FOLDER if folder is None else Path(folder)
     path = _idx_file(root, _TRAINING_IMAGES)
@@ -136,6 +169,24 @@ def from_file(path: PathLike) -> tuple[FloatArray, str]:
     Real, integer and boolean entries become float64. An array of more than two dimensions is read as N
     samples that are flattened. An ``.npz`` file must hold a single array or one called ``X``; a ``.csv``
     file has comma-separated numbers, one sample a line, optionally below one line of names.
+
+    Parameters
+    ----------
+    path : str or path
+        The file; its ending says the format.
+
+    Returns
+    -------
+    X : ndarray, shape (N, M_0), float64
+    description : str
+        Name of the file and N.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For another ending, a file that cannot be read so, entries that are not real numbers, NaN or infinity.
+    FileNotFoundError
+        If there is no such file.
     """
     file = Path(path)
     reader = _READERS.get(file.suffix.lower())
@@ -152,6 +203,23 @@ def standardize(X: FloatArray) -> FloatArray:
 
     The theory's unit inputs have ``|x|^2 / M_0 = 1``; this gives that value on average over the samples and
     keeps the geometry of the data, constant columns (image borders) included.
+
+    Parameters
+    ----------
+    X : ndarray, shape (N, M_0), float32 or float64
+        Not changed.
+
+    Returns
+    -------
+    ndarray, shape (N, M_0)
+        In the precision of X.
+
+    Raises
+    ------
+    ValueError
+        If all entries are equal.
+    TypeError
+        For an array on a GPU.
 
     Examples
     --------
@@ -181,10 +249,16 @@ def draw(X: npt.NDArray[Any], num_samples: int, seed: int | np.random.Generator 
     num_samples : int
         T, at most N.
     seed : int, numpy.random.Generator or None
+        None draws anew each time.
 
     Returns
     -------
     array, shape (T, M_0)
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``num_samples`` is not an integer from 1 to N, or the seed none of these.
     """
     count = positive_int(num_samples, "num_samples")
     if count > len(X):

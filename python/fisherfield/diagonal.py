@@ -287,16 +287,43 @@ class DiagonalVariance:
         ----------
         method : {"score", "hessian"}
         samples : int
-            Targets drawn per input.
+            Targets drawn per input (default 1).
         inputs : bool
             Whether the T inputs are random too, independent draws from what they are a sample of: the total variance.
+            Default: they are given.
+
+        Returns
+        -------
+        array, shape (P,), float64
+            In the units of the diagonal squared; NaN where ``inputs`` is asked for and T = 1.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For an unknown method, ``samples`` other than a positive integer, ``inputs`` other than True or False.
         """
         one = self.score if choice(method, "method", METHODS) == "score" else self.hessian
         given: FloatArray = one / positive_int(samples, "samples")
         return given + self.inputs if boolean(inputs, "inputs") else given
 
     def standard_deviation(self, method: str, samples: int = 1, *, inputs: bool = False) -> FloatArray:
-        """Return the square root of :meth:`variance`, shape (P,)."""
+        """Return the square root of :meth:`variance`, shape (P,).
+
+        Parameters
+        ----------
+        method, samples, inputs
+            As of :meth:`variance`.
+
+        Returns
+        -------
+        array, shape (P,), float64
+            In the units of the diagonal.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As of :meth:`variance`.
+        """
         return np.sqrt(self.variance(method, samples, inputs=inputs))
 
     def layers(self) -> tuple[LayerVariance, ...]:
@@ -330,6 +357,17 @@ class DiagonalVariance:
         relative_error : float
             Above 0.
         method : {"score", "hessian"}
+
+        Returns
+        -------
+        tuple of int, length L
+            One number per layer.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For an unknown method, an error that is not above 0 or takes more than 1e18 draws, or a diagonal so small
+            that float64 cannot hold its squares.
         """
         wanted = non_negative(relative_error, "relative_error", strict=True)
         deviation = self.standard_deviation(method)

@@ -67,14 +67,33 @@ class EigenPairs:
 
 
 def residual_limits(values: FloatArray, tol: float) -> FloatArray:
-    """Return the residuals that converged pairs have at most, of eigenvalues in descending order."""
+    """Return the residuals that converged pairs have at most.
+
+    Parameters
+    ----------
+    values : array, shape (k,)
+        Eigenvalues, descending.
+    tol : float
+        Relative.
+
+    Returns
+    -------
+    array, shape (k,)
+        The larger of ``tol`` times each value and 50 roundings of the largest.
+    """
     limits: FloatArray = np.maximum(tol * values, _ROUNDINGS * np.finfo(values.dtype).eps * abs(values[0]))
     return limits
 
 
 @dataclass(frozen=True)
 class Search:
-    """What a search found, and a random vector of what else it saw, mostly of the next eigenvalues."""
+    """What a search found, and a random vector of what else it saw, mostly of the next eigenvalues.
+
+    Attributes
+    ----------
+    pairs : EigenPairs
+    rest : array, shape (n,)
+    """
 
     pairs: EigenPairs
     rest: FloatArray
@@ -109,16 +128,27 @@ def block_lanczos(
         Products with vectors in the rows: (m, n) to (m, n).
     start : array, shape (m, n)
         First block; random vectors fill it up to k. All vectors lie on its device.
+    k : int
+        Pairs to find.
+    tol : float
+        Residual at which a pair has converged, relative to its value.
     max_products : float
         After so many it stops, converged or not.
     max_basis : int
         Vectors held, twice (with their products); at least 2 (k + 1).
     rng : numpy.random.Generator
         Of the random vectors.
+    method : str
+        What the result names as its method.
     guarded : bool
         Whether to go by the guard.
     report : callable
         Called with the products so far and the largest relative residual.
+
+    Returns
+    -------
+    Search
+        Vectors of its pairs in the columns, (n, k).
     """
     n, dtype = start.shape[1], start.dtype
     fill = devices.as_like(rng.standard_normal((max(0, k - len(start)), n)).astype(dtype), start)

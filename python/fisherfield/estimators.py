@@ -51,7 +51,18 @@ class Estimate:
         return self.value
 
     def scaled(self, factor: float) -> Estimate:
-        """Return the estimate of ``factor`` (not negative) times the quantity."""
+        """Return the estimate of ``factor`` (not negative) times the quantity.
+
+        Parameters
+        ----------
+        factor : float
+            Not negative; not checked.
+
+        Returns
+        -------
+        Estimate
+            Value and standard error times the factor.
+        """
         return Estimate(self.value * factor, self.standard_error * factor, self.probes, self.products, self.method)
 
 
@@ -59,6 +70,23 @@ def as_operator(operator: Any, name: str = "operator") -> LinearOperator:
     """Return ``operator`` as a square LinearOperator of float32 or float64; arrays and sparse matrices too.
 
     Of what belongs to CuPy it is CuPy's LinearOperator, otherwise SciPy's.
+
+    Parameters
+    ----------
+    operator : LinearOperator, array or sparse matrix, shape (n, n)
+    name : str
+        What errors call it (default ``"operator"``).
+
+    Returns
+    -------
+    LinearOperator, shape (n, n)
+
+    Raises
+    ------
+    TypeError
+        For something else, or another dtype than float32 and float64.
+    ValueError
+        If it is not square, or empty.
     """
     try:
         found = _as_operator_on_gpu(operator) if _is_of_cupy(operator) else aslinearoperator(operator)
@@ -84,14 +112,41 @@ def _as_operator_on_gpu(operator: Any) -> Any:
 
 
 def example(operator: LinearOperator) -> FloatArray:
-    """Return an empty array of the kind that the operator multiplies."""
+    """Return an empty array of the kind that the operator multiplies.
+
+    Parameters
+    ----------
+    operator : LinearOperator
+        Of SciPy or CuPy.
+
+    Returns
+    -------
+    array, shape (0,)
+        In its dtype, on its device.
+    """
     empty = devices.import_cupy().empty if _is_of_cupy(operator) else np.empty
     nothing: FloatArray = empty(0, operator.dtype)
     return nothing
 
 
 def product(operator: LinearOperator, vectors: FloatArray) -> FloatArray:
-    """``operator @ vectors``, (n, k): one call for all, refused unless finite."""
+    """``operator @ vectors``, (n, k): one call for all, refused unless finite.
+
+    Parameters
+    ----------
+    operator : LinearOperator, shape (n, n)
+    vectors : array, shape (n, k)
+        In the columns, on the device of the operator.
+
+    Returns
+    -------
+    array, shape (n, k)
+
+    Raises
+    ------
+    ValueError
+        For a product of another shape, or with NaN or infinity.
+    """
     result: FloatArray = devices.as_array(operator.matmat(devices.contiguous(vectors)))
     if result.shape != vectors.shape:
         raise ValueError(f"operator: expected products of shape {vectors.shape}, got {result.shape}")

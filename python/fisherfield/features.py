@@ -32,6 +32,16 @@ class FeatureMetric(NetworkMetric):
     of the inputs.
 
     Made by :func:`feature_metric`.
+
+    Parameters
+    ----------
+    net, X, likelihood, kind, samples, seed, targets, executor, memory, storage, precision
+        As of :class:`~fisherfield.Fisher`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of :class:`~fisherfield.Fisher`.
     """
 
     @property
@@ -66,7 +76,7 @@ def feature_metric(
     memory: float | str | None = None,
     storage: npt.DTypeLike | None = None,
 ) -> FeatureMetric:
-    """Return the metric of a network's features on inputs X.
+    r"""Return the metric of a network's features on inputs X.
 
     Parameters
     ----------
@@ -76,6 +86,12 @@ def feature_metric(
     Returns
     -------
     FeatureMetric
+        Of size :math:`P = \sum_{l=0}^{L-1} M_l`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of :class:`~fisherfield.Fisher`.
 
     Examples
     --------

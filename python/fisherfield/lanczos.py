@@ -36,7 +36,15 @@ _Product = Callable[[FloatArray], FloatArray]  # of a matrix with columns
 
 
 class Band(NamedTuple):
-    """A curve with its standard error: two arrays of one shape."""
+    """A curve with its standard error: two arrays of one shape.
+
+    Attributes
+    ----------
+    value : array
+        Float64, of the shape of the points asked for.
+    standard_error : array
+        Float64, of the same shape.
+    """
 
     value: FloatArray
     standard_error: FloatArray
@@ -67,7 +75,22 @@ class Tridiagonals:
     squared_norms: FloatArray
 
     def matrix(self, i: int) -> FloatArray:
-        """Return T of start vector i, shape (steps[i], steps[i])."""
+        """Return T of start vector i, shape (steps[i], steps[i]).
+
+        Parameters
+        ----------
+        i : int
+            From 0 to k - 1.
+
+        Returns
+        -------
+        array, shape (steps[i], steps[i])
+
+        Raises
+        ------
+        IndexError
+            If there is no such vector.
+        """
         m = self.steps[i]
         return _tridiagonal(self.diagonal[i, :m], self.off_diagonal[i, : max(m - 1, 0)])
 
@@ -76,6 +99,20 @@ class Tridiagonals:
 
         Their sum :math:`\sum_j w_j \theta_j^p` is :math:`z_i^\top A^p z_i` for all p < 2 ``steps[i]``, and for all p
         where the Krylov space is exhausted.
+
+        Parameters
+        ----------
+        i : int
+            From 0 to k - 1.
+
+        Returns
+        -------
+        nodes, weights : array, shape (steps[i],)
+
+        Raises
+        ------
+        IndexError
+            If there is no such vector.
         """
         if self.steps[i] == 0:
             return np.empty(0), np.empty(0)
@@ -394,7 +431,23 @@ class SpectralDensity:
     # --- counts ---------------------------------------------------------------------------------------------
 
     def count_above(self, threshold: float) -> Estimate:
-        """Estimate the number of eigenvalues >= ``threshold`` among all P; all of them are >= 0."""
+        """Estimate the number of eigenvalues >= ``threshold`` among all P; all of them are >= 0.
+
+        Parameters
+        ----------
+        threshold : float
+            Any finite number; at or below 0 the answer is P, exactly.
+
+        Returns
+        -------
+        Estimate
+            The number of eigenvalues and its standard error.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If ``threshold`` is not a finite number.
+        """
         x = number(threshold, "threshold")
         if x <= 0:
             return self._estimate(self.dimension, 0.0)
@@ -402,7 +455,23 @@ class SpectralDensity:
         return self._estimate(self._rest - below[0] + (self.known >= x).sum(), error[0])
 
     def cumulative(self, x: npt.ArrayLike) -> Band:
-        """Estimate the number of eigenvalues <= x among all P, for every entry of x; with standard errors."""
+        """Estimate the number of eigenvalues <= x among all P, for every entry of x; with standard errors.
+
+        Parameters
+        ----------
+        x : float or array
+            Where.
+
+        Returns
+        -------
+        Band
+            Numbers of eigenvalues and their standard errors, of the shape of x, in float64.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If entries of x are not finite numbers.
+        """
         points = _points(x)
         flat = points.ravel()
         below, error = self._count_below(np.maximum(flat, 0.0))
@@ -467,10 +536,20 @@ class SpectralDensity:
     def grid(self, num: int = 200) -> FloatArray:
         """Return ``num`` points, equally far on a logarithmic axis, over all that lies above ``floor``.
 
+        Parameters
+        ----------
+        num : int
+            At least 2 (default 200).
+
+        Returns
+        -------
+        array, shape (num,), float64
+            Ascending.
+
         Raises
         ------
-        ValueError
-            If nothing does.
+        ValueError, TypeError
+            If nothing lies above ``floor``, or for another ``num``.
         """
         values = np.concatenate([self.known, *self.nodes])
         values = values[values > self.floor]
@@ -502,6 +581,11 @@ class SpectralDensity:
         -------
         Band
             Values and standard errors, of the shape of x. The error is that of the smoothed density.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If entries of x are not finite numbers > 0, or ``width`` is none.
         """
         points = _points(x)
         if (points <= 0).any():

@@ -39,6 +39,11 @@ def loss_value(
     net, X, loss, targets, executor
         As of :func:`hessian_diagonal`.
 
+    Returns
+    -------
+    float
+        Averaged over samples, summed over outputs.
+
     Raises
     ------
     ValueError, TypeError
@@ -61,7 +66,22 @@ def loss_value(
 def mean_loss(
     net: Network, X: FloatArray, targets: npt.NDArray[Any], likelihood: Likelihood, executor: Executor | None
 ) -> float:
-    """Return what :func:`loss_value` does for checked arguments, infinite where it is not a number."""
+    """Return what :func:`loss_value` does for checked arguments, infinite where it is not a number.
+
+    Parameters
+    ----------
+    net : Network
+    X : array, shape (T, M_0)
+    targets : array, shape (T, C) or (T,)
+        In the likelihood's format.
+    likelihood : Likelihood
+    executor : concurrent.futures.Executor or None
+        Threads to use; None is the shared pool.
+
+    Returns
+    -------
+    float
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         outputs = net(X, executor=executor)
         if not np.isfinite(outputs).all():
@@ -218,7 +238,23 @@ class LossCurvature:
         return len(self._targets) + (self._likelihood.num_seeds(C) if self._likelihood.canonical else C)
 
     def of_units(self, begin: int, end: int) -> list[tuple[FloatArray, FloatArray]]:
-        """Inputs (t, M_in) and numbers (S, t, M_out) of every layer, of the samples [begin, end)."""
+        """Return inputs and numbers of every layer.
+
+        Parameters
+        ----------
+        begin, end : int
+            Of the t samples [begin, end).
+
+        Returns
+        -------
+        list of (array, array)
+            Of shapes (t, M_in) and (S, t, M_out), from the first layer to the last.
+
+        Raises
+        ------
+        NotImplementedError
+            If a likelihood of one's own is not ``canonical`` and has no ``exponential_connection``.
+        """
         law, count = self._likelihood, len(self._targets)
         found: list[FloatArray] = []
 
@@ -245,7 +281,23 @@ class LossCurvature:
 
 
 def observed(net: Network, X: Any, loss: str | Likelihood, targets: Any, executor: Executor | None) -> Fisher:
-    """Return the empirical Fisher information matrix of a loss: it checks the arguments, and holds them checked."""
+    """Return the empirical Fisher information matrix of a loss: it checks the arguments, and holds them checked.
+
+    Parameters
+    ----------
+    net, X, loss, targets, executor
+        As of :func:`hessian_diagonal`.
+
+    Returns
+    -------
+    Fisher
+        Of kind ``"empirical"``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For wrong shapes, NaN or infinity, mixed precision, unknown names, missing targets.
+    """
     if isinstance(loss, str):
         choice(loss, "loss", (*LOSSES, *available()))
     try:

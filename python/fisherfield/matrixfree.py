@@ -454,6 +454,11 @@ class MatrixFreeMetric(Metric):
         threshold : float
             Greater than 0.
 
+        Returns
+        -------
+        int
+            At most min(P, R T).
+
         Raises
         ------
         ValueError, TypeError
@@ -482,6 +487,11 @@ class MatrixFreeMetric(Metric):
         rtol : float, optional
             Eigenvalues at or below ``rtol`` times the largest count as zero. Default: ``n * eps``, the rounding of
             the ``n = min(P, R T)`` eigenvalues of :meth:`eigenvalues`.
+
+        Returns
+        -------
+        float
+            At least 1.
 
         Raises
         ------

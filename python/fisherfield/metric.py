@@ -117,7 +117,22 @@ class Metric(ABC):
 
     @abstractmethod
     def layer(self, l: int) -> Metric:
-        """Return the diagonal block of layer l as a metric of its own."""
+        """Return the diagonal block of layer l as a metric of its own.
+
+        Parameters
+        ----------
+        l : int
+            From 1 to L.
+
+        Returns
+        -------
+        Metric
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is no such layer.
+        """
 
     # --- what is asked of it --------------------------------------------------------------------------------
 
@@ -311,9 +326,24 @@ class Metric(ABC):
         )
 
     def diagonal(self, *, progress: Progress = None) -> FloatArray:
-        """Return the exact diagonal of G, shape (P,): matrix products per layer and batch, never a Jacobian.
+        """Return the exact diagonal of G: matrix products per layer and batch, never a Jacobian.
 
-        ``progress`` over samples or batches of them is None, True (a bar, needs tqdm) or ``callable(done, total)``.
+        Parameters
+        ----------
+        progress : None, True or callable
+            Progress over samples or batches of them: a bar (needs tqdm) or ``callable(done, total)``.
+
+        Returns
+        -------
+        array, shape (P,)
+            In the precision of the network.
+
+        Raises
+        ------
+        ValueError
+            If it overflows.
+        TypeError
+            For a ``progress`` that is none of these.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             total = self._diagonal(progress=progress)
@@ -372,6 +402,16 @@ class Metric(ABC):
         ----------
         what : {"dual", "eigenvalues", "dense", "jacobian", "diagonal", "product", "top_eigenpairs"}
             ``"product"`` is ``G @ v`` for one vector, factors kept; ``"top_eigenpairs"`` one pair through products.
+
+        Returns
+        -------
+        Cost
+            Its ``bytes``, ``flops`` and ``seconds``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For an unknown answer.
 
         Examples
         --------

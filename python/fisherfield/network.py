@@ -145,6 +145,11 @@ class Network:
         parameters : array, shape (P,)
             In the order of :meth:`parameters` and in the precision of the network; copied.
 
+        Returns
+        -------
+        Network
+            Without ``architecture``: it is no sample of one.
+
         Raises
         ------
         ValueError, TypeError
@@ -178,6 +183,11 @@ class Network:
         ----------
         device : str
             ``"cpu"``, ``"cuda"`` (the current GPU of CuPy) or ``"cuda:1"``.
+
+        Returns
+        -------
+        Network
+            Another one; parameters that are there already are shared.
 
         Raises
         ------
@@ -224,19 +234,66 @@ class Network:
         return self.affine(self.depth - 1, h, executor=executor)
 
     def check_inputs(self, X: Any, name: str = "X") -> FloatArray:
-        """Return ``X`` as a (T, M_0) array in the precision of the weights, or raise."""
+        """Return ``X`` as an array in the precision of the weights, or raise.
+
+        Parameters
+        ----------
+        X : array, shape (T, M_0)
+            One input a row.
+        name : str
+            What errors call it (default ``"X"``).
+
+        Returns
+        -------
+        array, shape (T, M_0)
+            C-contiguous; not copied if it was.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape, NaN or infinity, another precision or device than that of the weights.
+        """
         array = as_float_array(X, name, ndim=2, shape=(None, self.widths[0]))
         same_dtype([("weights[0]", self.weights[0]), (name, array)])
         return array
 
     def affine(self, l: int, h: FloatArray, *, executor: Executor | None = None) -> FloatArray:
-        """``W h + b`` of the l-th layer (counted from 0) for every row of ``h``: (T, M_l) to (T, M_{l+1})."""
+        """Return ``W h + b`` of one layer, for every row of ``h``.
+
+        Parameters
+        ----------
+        l : int
+            The layer, counted from 0.
+        h : array, shape (T, M_l)
+            Its inputs, in the precision of the network and on its device.
+        executor : concurrent.futures.Executor, optional
+            Threads to use (default: a shared pool).
+
+        Returns
+        -------
+        array, shape (T, M_{l+1})
+        """
         return self._affine(l, h, executor)
 
     def hidden_layers(
         self, X: FloatArray, *, order: int = 1, executor: Executor | None = None
     ) -> Iterator[tuple[FloatArray, ...]]:
-        """Yield phi(u) and its derivatives up to ``order`` of each hidden layer, each (T, M_l), for checked ``X``."""
+        """Yield phi(u) and its derivatives up to ``order``, hidden layer by hidden layer.
+
+        Parameters
+        ----------
+        X : array, shape (T, M_0)
+            Of :meth:`check_inputs`.
+        order : int
+            Highest derivative (default 1).
+        executor : concurrent.futures.Executor, optional
+            Threads to use (default: a shared pool).
+
+        Yields
+        ------
+        tuple of ``order + 1`` arrays, shape (T, M_l)
+            For l = 1, ..., L - 1.
+        """
         h, u = X, None
         for l, carried in enumerate(self.skips[1:]):
             jet, u = self._layer_forward(l, h, u if self.skips[l] else None, carried, order, executor)

@@ -58,7 +58,18 @@ _FACTORED_SEEDS = 2  # up to so many, factors take half the operations of sweeps
 
 
 class NetworkMetric(MatrixFreeMetric):
-    """A metric whose gradients are those of one network: the likelihood makes the seeds, layers give the factors."""
+    """A metric whose gradients are those of one network: the likelihood makes the seeds, layers give the factors.
+
+    Parameters
+    ----------
+    net, X, likelihood, kind, samples, seed, targets, executor, memory, storage, precision
+        As of :class:`~fisherfield.Fisher`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of :class:`~fisherfield.Fisher`.
+    """
 
     def __init__(
         self,
@@ -210,6 +221,16 @@ class NetworkMetric(MatrixFreeMetric):
 
     def layer(self, l: int) -> Self:
         """Return the diagonal block of layer l = 1, ..., L as a metric of its own; it shares the factors.
+
+        Parameters
+        ----------
+        l : int
+            From 1 to L, the layer of W_l and b_l.
+
+        Returns
+        -------
+        NetworkMetric
+            Of the class of this one.
 
         Raises
         ------
@@ -496,11 +517,27 @@ class NetworkMetric(MatrixFreeMetric):
             yield factors.jacobian()
 
     def mean_gradients(self, *, progress: Progress = None) -> FloatArray:
-        r"""Return the C mean gradients of the outputs, :math:`\frac{1}{T} \sum_t \nabla f_k(x_t)`, shape (C, P).
+        r"""Return the C mean gradients of the outputs, :math:`\frac{1}{T} \sum_t \nabla f_k(x_t)`.
 
         In a wide network that is not centred they span the eigenspace of the C largest eigenvalues for the Gaussian
-        likelihood (Karakida, Akaho, Amari 2021, Theorem 3.2). One matrix product per layer and output; ``progress``
-        over batches of samples is None, True (a bar, needs tqdm) or ``callable(done, total)``.
+        likelihood (Karakida, Akaho, Amari 2021, Theorem 3.2). One matrix product per layer and output.
+
+        Parameters
+        ----------
+        progress : None, True or callable
+            Progress over batches of samples: a bar (needs tqdm) or ``callable(done, total)``.
+
+        Returns
+        -------
+        array, shape (C, P)
+            In the precision of the network.
+
+        Raises
+        ------
+        ValueError
+            If they overflow.
+        TypeError
+            For a ``progress`` that is none of these.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             total = self._summed_gradients(self._unit_seeds(), progress)

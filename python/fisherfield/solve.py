@@ -76,7 +76,40 @@ def solve(
     details: bool,
     progress: Progress,
 ) -> FloatArray | Solution:
-    """See :meth:`MatrixFreeMetric.solve`."""
+    """See :meth:`MatrixFreeMetric.solve`.
+
+    Parameters
+    ----------
+    metric : MatrixFreeMetric
+    g : array, shape (P,) or (P, k)
+    damping : float
+        Above 0.
+    method : {"auto", "dense", "matrix-free"}
+    tol : float
+        Relative residual for conjugate gradients, above 0.
+    max_products : int or None
+        At most, of conjugate gradients; None is 1000 per system.
+    details : bool
+        Whether to return a :class:`Solution`.
+    progress : None, True or callable
+        Progress over products.
+
+    Returns
+    -------
+    array, of the shape of g, or Solution
+
+    Raises
+    ------
+    ValueError, TypeError
+        For other arguments, and a damping below rounding.
+    MemoryError
+        If the matrix of the dense method cannot fit.
+
+    Warns
+    -----
+    RuntimeWarning
+        If conjugate gradients stopped early.
+    """
     vectors = metric._as_vectors(g, "g")
     rows: FloatArray = devices.contiguous(vectors.T).reshape(-1, metric.dimension)
     size = non_negative(damping, "damping", strict=True)

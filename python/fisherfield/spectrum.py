@@ -32,13 +32,35 @@ _CHECK = 1e-3  # residual, relative, of the search for repeated eigenvalues; its
 
 
 def eigenvalues(matrix: FloatArray) -> FloatArray:
-    """All eigenvalues of a symmetric matrix, descending, as LAPACK returns them (rounding may leave -1e-17)."""
+    """Return all eigenvalues of a symmetric matrix, as LAPACK returns them (rounding may leave -1e-17).
+
+    Parameters
+    ----------
+    matrix : array, shape (n, n)
+
+    Returns
+    -------
+    array, shape (n,)
+        Descending.
+    """
     ascending = np.linalg.eigvalsh(matrix) if devices.is_cuda(matrix) else linalg.eigvalsh(matrix, check_finite=False)
     return _descending(ascending)
 
 
 def largest_eigenvalues(matrix: FloatArray, k: int) -> FloatArray:
-    """The k largest eigenvalues of a symmetric positive semi-definite matrix, descending, to machine precision."""
+    """Return the k largest eigenvalues of a symmetric positive semi-definite matrix, to machine precision.
+
+    Parameters
+    ----------
+    matrix : array, shape (n, n)
+    k : int
+        More than n counts as n.
+
+    Returns
+    -------
+    array, shape (min(k, n),)
+        Descending.
+    """
     n = len(matrix)
     k = min(k, n)
     if n <= _DENSE_BELOW or 4 * k > n:
@@ -69,7 +91,20 @@ def _largest_by_blocks(matrix: FloatArray, k: int) -> FloatArray:
 
 
 def dense_eigenpairs(matrix: FloatArray, k: int, tol: float) -> EigenPairs:
-    """The k largest eigenpairs of a symmetric matrix, by LAPACK or cuSOLVER."""
+    """The k largest eigenpairs of a symmetric matrix, by LAPACK or cuSOLVER.
+
+    Parameters
+    ----------
+    matrix : array, shape (n, n)
+    k : int
+        At most n.
+    tol : float
+        Relative residual that ``converged`` goes by.
+
+    Returns
+    -------
+    EigenPairs
+    """
     n = len(matrix)
     if devices.is_cuda(matrix):
         values, vectors = (found[..., n - k :] for found in np.linalg.eigh(matrix))
@@ -89,9 +124,20 @@ def _descending(ascending: FloatArray) -> FloatArray:
 
 
 def largest_of_operator(operator: LinearOperator, k: int) -> FloatArray:
-    """The k largest eigenvalues of a symmetric positive semi-definite operator other than zero, descending.
+    """Return the k largest eigenvalues of a symmetric positive semi-definite operator other than zero.
 
     Krylov spaces hold one copy of a repeated eigenvalue: what is found is deflated until nothing larger is left.
+
+    Parameters
+    ----------
+    operator : scipy.sparse.linalg.LinearOperator, shape (n, n)
+    k : int
+        Less than n.
+
+    Returns
+    -------
+    ndarray, shape (k,)
+        Descending.
     """
     n, dtype = operator.shape[0], operator.dtype
     rng = np.random.default_rng(0)
@@ -117,7 +163,17 @@ def largest_of_operator(operator: LinearOperator, k: int) -> FloatArray:
 
 
 def orthonormal_basis(columns: FloatArray) -> FloatArray:
-    """Orthonormal columns, as many, whose span contains those given."""
+    """Return orthonormal columns, as many, whose span contains those given.
+
+    Parameters
+    ----------
+    columns : array, shape (n, k)
+        With k <= n.
+
+    Returns
+    -------
+    array, shape (n, k)
+    """
     if devices.is_cuda(columns):
         return np.linalg.qr(columns)[0]
     basis: FloatArray = linalg.qr(columns, mode="economic", check_finite=False)[0]
@@ -126,6 +182,15 @@ def orthonormal_basis(columns: FloatArray) -> FloatArray:
 
 def cholesky(matrix: FloatArray) -> Any:
     """Factor a positive definite matrix, which may be overwritten, for :func:`cholesky_solve`.
+
+    Parameters
+    ----------
+    matrix : array, shape (n, n)
+
+    Returns
+    -------
+    object
+        Its factor, for :func:`cholesky_solve` alone.
 
     Raises
     ------
@@ -141,7 +206,19 @@ def cholesky(matrix: FloatArray) -> Any:
 
 
 def cholesky_solve(factor: Any, columns: FloatArray) -> FloatArray:
-    """Solve for right-hand sides in the columns, with what :func:`cholesky` returned."""
+    """Solve a system with what :func:`cholesky` returned.
+
+    Parameters
+    ----------
+    factor : object
+        Of an n x n matrix.
+    columns : array, shape (n, k)
+        Right-hand sides.
+
+    Returns
+    -------
+    array, shape (n, k)
+    """
     if not devices.is_cuda(columns):
         return np.asarray(linalg.cho_solve(factor, columns))
     from cupyx.scipy.linalg import solve_triangular
@@ -152,7 +229,16 @@ def cholesky_solve(factor: Any, columns: FloatArray) -> FloatArray:
 
 
 def squared_frobenius_norm(matrix: FloatArray) -> float:
-    """Sum of squared entries, accumulated in float64 row block by row block without a second matrix."""
+    """Return the sum of squared entries, accumulated in float64 row block by row block without a second matrix.
+
+    Parameters
+    ----------
+    matrix : array, shape (n, m)
+
+    Returns
+    -------
+    float
+    """
     step = max(1, 2**20 // matrix.shape[1])
     blocks = range(0, len(matrix), step)
     return float(sum(np.square(matrix[i : i + step], dtype=np.float64).sum() for i in blocks))

@@ -51,6 +51,25 @@ class FisherStatistics:
 
 
 def critical_learning_rate(maximum: float, momentum: float = 0.0) -> float:
-    r"""Return :math:`2 (1 + \mu) / \lambda_{\max}`, infinite where no gradient is: ``maximum`` 0 (or rounded below)."""
+    r"""Return :math:`2 (1 + \mu) / \lambda_{\max}`, infinite where no gradient is.
+
+    Beyond it gradient descent with momentum does not settle (Karakida, Akaho, Amari 2019, Theorem 7).
+
+    Parameters
+    ----------
+    maximum : float
+        :math:`\lambda_{\max}`, of 0 (or rounded below) where no gradient is.
+    momentum : float
+        :math:`\mu`, at least 0 and below 1 (default 0).
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError, TypeError
+        For another momentum.
+    """
     factor = 2 * (1 + as_momentum(momentum))
     return factor / maximum if maximum > 0 else math.inf

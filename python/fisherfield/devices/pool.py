@@ -66,11 +66,39 @@ class GPUPool(Executor):
         self._threads = ThreadPoolExecutor(self._max_workers, "fisherfield-gpu", initializer=start)
 
     def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
-        """Call ``fn`` on the next GPU that is free."""
+        """Call ``fn`` on the next GPU that is free.
+
+        Parameters
+        ----------
+        fn : callable
+            The task.
+        *args
+            Its arguments by position.
+        **kwargs
+            Its arguments by name.
+
+        Returns
+        -------
+        concurrent.futures.Future
+            Of its result.
+
+        Raises
+        ------
+        RuntimeError
+            After :meth:`shutdown`.
+        """
         return self._threads.submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more tasks, and wait for those that run."""
+        """Take no more tasks, and wait for those that run.
+
+        Parameters
+        ----------
+        wait : bool
+            Whether to return only when the tasks that were given are done (default True).
+        cancel_futures : bool
+            Whether to drop those that have not begun (default False).
+        """
         self._threads.shutdown(wait, cancel_futures=cancel_futures)
 
     def __repr__(self) -> str:

@@ -84,7 +84,23 @@ class ConditionalComparison:
     batch_eigenvalues: FloatArray | None
 
     def draw(self, seed: int) -> tuple[Network, FloatArray]:
-        """Return the network of a seed and its inputs, (1, M_0) or (T, M_0), the first the one given."""
+        """Return the network of a seed and its inputs, (1, M_0) or (T, M_0), the first the one given.
+
+        Parameters
+        ----------
+        seed : int
+            One of the seeds of the comparison, or another: at least 0.
+
+        Returns
+        -------
+        net : Network
+        X : array, shape (1, M_0) or (T, M_0)
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another seed.
+        """
         return _draw(self.architecture, seed, self.batch or 1, self.spectrum.qhat[0], np.dtype(self.dtype))
 
     @property
@@ -158,7 +174,18 @@ class ConditionalComparison:
 
 
 def top_mass(eigenvalues: FloatArray) -> Array:
-    """Return the fraction of each row, descending, that equals its first entry up to 1e-6 (float32: 1e-5) of it."""
+    """Return the fraction of each row, descending, that equals its first entry up to 1e-6 (float32: 1e-5) of it.
+
+    Parameters
+    ----------
+    eigenvalues : array, shape (S, C), float32 or float64
+        Descending in each row.
+
+    Returns
+    -------
+    array, shape (S,), float64
+        Between 1 / C and 1.
+    """
     tolerance = max(_EQUAL, 100 * float(np.finfo(eigenvalues.dtype).eps))
     return np.asarray((eigenvalues >= eigenvalues[:, :1] * (1 - tolerance)).mean(axis=1))
 

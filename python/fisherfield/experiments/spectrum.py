@@ -75,6 +75,22 @@ class SpectrumComparison:
 
         The learning rate :math:`\eta_c = 2 (1 + \mu) / \lambda_{\max}` bounds gradient descent with momentum
         :math:`0 \le \mu < 1` (Karakida, Akaho, Amari 2019, Theorem 7); the measured one has the measured maximum.
+
+        Parameters
+        ----------
+        momentum : float
+            :math:`\mu`, at least 0 and below 1 (default 0).
+
+        Returns
+        -------
+        fisherfield.report.Comparison
+            The rows ``"mean"``, ``"second moment"``, ``"maximum"``, with several outliers ``"top mean"``, and for the
+            metric of parameters ``"critical rate"``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another momentum.
         """
         theory, refined = self.prediction.statistics, self.prediction.refined_statistics
 
@@ -119,7 +135,25 @@ class SpectrumComparison:
 
 
 def predicted_metric(theory: MeanField, metric: str = "parameters", *, centered: bool = False) -> PredictedMetric:
-    """Return the prediction for one of :data:`METRICS`; the tangent kernel is that of the NTK parametrisation."""
+    """Return the prediction for one of :data:`METRICS`; the tangent kernel is that of the NTK parametrisation.
+
+    Parameters
+    ----------
+    theory : MeanField
+    metric : {"parameters", "ntk", "features", "input"}
+        Default ``"parameters"``.
+    centered : bool
+        Whether to predict the metric of the mean-subtracted network (default False).
+
+    Returns
+    -------
+    PredictedMetric
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an unknown metric.
+    """
     choice(metric, "metric", METRICS)
     if metric == "ntk":
         prediction = theory.ntk("ntk")
@@ -250,7 +284,19 @@ def compare(
 
 
 def check_draws(kind: str, draws: int | None) -> None:
-    """Refuse unknown kinds, and a number of draws where nothing is drawn."""
+    """Refuse unknown kinds, and a number of draws where nothing is drawn.
+
+    Parameters
+    ----------
+    kind : {"exact", "monte_carlo", "empirical"}
+    draws : int or None
+        Targets drawn per input.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an unknown kind, a number that is not a positive integer, or one with another kind than ``"monte_carlo"``.
+    """
     choice(kind, "kind", KINDS)
     if draws is None:
         return

@@ -96,6 +96,11 @@ class TrainingMap:
         -------
         above, below : float
             NaN where there is no cell.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For an unknown line.
         """
         rates = getattr(self, choice(line, "line", ("theory", "corrected", "measured")))
         above = self.rates > rates[:, None]
@@ -285,7 +290,29 @@ def _source(inputs: int | npt.ArrayLike, targets: Any, loss: str, C: int, dtype:
 
 
 def as_training_targets(targets: Any, loss: str, C: int, dtype: np.dtype[Any]) -> Any:
-    """Return class indices, for the squared loss the unit vectors of them; numbers in that precision."""
+    """Return targets as the loss takes them: for the squared loss classes become unit vectors.
+
+    Parameters
+    ----------
+    targets : array, shape (T,) or (T, C)
+        Classes from 0 to C - 1, or numbers.
+    loss : str
+        Only ``"squared"`` changes classes.
+    C : int
+        Number of outputs.
+    dtype : numpy.dtype
+        Precision of numbers.
+
+    Returns
+    -------
+    array, shape (T,) or (T, C)
+        Numbers in ``dtype``; integers as they are.
+
+    Raises
+    ------
+    ValueError
+        For the squared loss and one axis, if there are no integers from 0 to C - 1.
+    """
     array = np.asarray(targets)
     if loss == "squared" and array.ndim == 1:
         if array.dtype.kind not in "iu" or array.size == 0:

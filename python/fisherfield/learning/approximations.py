@@ -164,7 +164,7 @@ class ApproximateFisher:
         return x.reshape(vectors.shape)
 
     def solve_function_space(self, u: Any, damping: float = 0.0) -> FloatArray:
-        r"""Return :math:`(G + \lambda I)^{-1} J^\top u`, shape (P,), from systems in the space of u.
+        r"""Return :math:`(G + \lambda I)^{-1} J^\top u`, from systems in the space of u.
 
         Nothing cancels here however small the damping, as it does in :meth:`solve`. The gradient of the squared loss is
         :math:`J^\top r / T` with the residuals r.
@@ -176,6 +176,11 @@ class ApproximateFisher:
         damping : float, default 0
             :math:`\lambda \ge 0`; with zero the Gram matrices of the layers have to be invertible, as they are in
             networks that are wide beside R T.
+
+        Returns
+        -------
+        array, shape (P,)
+            In the precision of the network.
 
         Raises
         ------
@@ -206,6 +211,10 @@ class ApproximateFisher:
         damping : float, default 1e-8
             :math:`\lambda \ge 0`; the theorem is about :math:`\lambda \to 0`.
 
+        Returns
+        -------
+        Isotropy
+
         Raises
         ------
         ValueError, TypeError
@@ -234,10 +243,22 @@ class ApproximateFisher:
         return Isotropy(gamma, deviation, size)
 
     def dense(self, damping: float = 0.0) -> FloatArray:
-        r"""Return G, damped, shape (P, P), for small networks.
+        r"""Return G, damped, for small networks.
+
+        Parameters
+        ----------
+        damping : float, default 0
+            :math:`\lambda \ge 0`, as of :meth:`solve`.
+
+        Returns
+        -------
+        array, shape (P, P)
+            Symmetric, in the precision of the network.
 
         Raises
         ------
+        ValueError, TypeError
+            For a damping that is no number >= 0, and entries that overflow the precision of the network.
         MemoryError
             If it cannot fit.
         """

@@ -134,7 +134,13 @@ class MonitorRecord:
         return np.sqrt(self.num_samples * self.fisher_eigenvalues)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all fields as JSON has them: None for NaN, a list of eigenvalues."""
+        """Return all fields as JSON has them: None for NaN, a list of eigenvalues.
+
+        Returns
+        -------
+        dict
+            From the name of a field to its value.
+        """
         return {name: _plain(value) for name, value in asdict(self).items()}
 
 
@@ -225,7 +231,22 @@ class TrainingMonitor:
         return 1 / self.every
 
     def wants(self, index: int) -> bool:
-        """Return whether iteration ``index`` = 0, 1, ... is to be looked at: a multiple of ``every``."""
+        """Return whether iteration ``index`` = 0, 1, ... is to be looked at: a multiple of ``every``.
+
+        Parameters
+        ----------
+        index : int
+            Iteration, >= 0.
+
+        Returns
+        -------
+        bool
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the index is no integer >= 0.
+        """
         return positive_int(index, "index", minimum=0) % self.every == 0
 
     def update(
@@ -336,13 +357,24 @@ class TrainingMonitor:
         """Return the fields of all records by name, each an array of shape (K,); NaN where no loss was given.
 
         Eigenvalues, whose number may differ from one mini-batch to the next, are in :attr:`records` only.
+
+        Returns
+        -------
+        dict of ndarray
+            From the name of a field to an array of shape (K,), int64 or float64.
         """
         return {
             name: np.array([getattr(record, name) for record in self._records], kind) for name, kind in _COLUMNS.items()
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the options and all records as JSON has them: None for NaN, lists of eigenvalues."""
+        """Return the options and all records as JSON has them: None for NaN, lists of eigenvalues.
+
+        Returns
+        -------
+        dict
+            With ``every``, ``rho``, ``sampling_ratio`` and ``records``, a list of dicts.
+        """
         return {
             "every": self.every,
             "rho": self.rho,

@@ -104,7 +104,23 @@ class NaturalGradientRun:
         return self.status == "diverged"
 
     def steps_to(self, loss: float) -> int | None:
-        """Return after how many steps the loss was at most ``loss``, None if it never was."""
+        """Return after how many steps the loss was at most ``loss``, None if it never was.
+
+        Parameters
+        ----------
+        loss : float
+            Threshold.
+
+        Returns
+        -------
+        int or None
+            Index in ``losses``: 0 where the first one is low enough.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the loss is no finite number.
+        """
         below = np.flatnonzero(self.losses <= number(loss, "loss"))
         return int(below[0]) if len(below) else None
 
@@ -222,11 +238,20 @@ class NaturalGradient:
         self.network, self.diverged = net, False
 
     def loss(self) -> float:
-        """Return the loss of the current network on all samples."""
+        """Return the loss of the current network on all samples.
+
+        Returns
+        -------
+        float
+        """
         return mean_loss(self.network, self._X, self._targets, self._likelihood, self._executor)
 
     def step(self) -> NaturalGradientStep:
         """Take one step, and tell what it did.
+
+        Returns
+        -------
+        NaturalGradientStep
 
         Raises
         ------
@@ -272,6 +297,17 @@ class NaturalGradient:
             A loss; with mini-batches, that on the samples of a step.
         progress : None, True or callable
             Progress over steps: a bar (needs tqdm) or ``callable(done, steps)``.
+
+        Returns
+        -------
+        NaturalGradientRun
+
+        Raises
+        ------
+        RuntimeError
+            If an earlier step diverged.
+        ValueError, TypeError
+            For numbers out of range, and where the damping leaves a matrix singular beside rounding.
         """
         limit = positive_int(steps, "steps")
         goal = -math.inf if until is None else number(until, "until")

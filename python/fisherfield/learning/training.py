@@ -226,6 +226,11 @@ class Descent:
     stopped : bool
         Whether the last step was not taken, its loss being above the limit or not a number.
 
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As :func:`train`, for the arguments that they share.
+
     Examples
     --------
     >>> import numpy as np, fisherfield as ff
@@ -290,9 +295,27 @@ class Descent:
         self._layers = self._described()
 
     def run(self, learning_rates: Sequence[float], *, limit: float = math.inf) -> npt.NDArray[np.float64]:
-        """Take one step for each learning rate; return the loss of the batch before each.
+        r"""Take one step for each learning rate; return the loss of the batch before each.
 
         A loss above ``limit`` > 0, or not a number, is the last one returned, and its step is not taken.
+
+        Parameters
+        ----------
+        learning_rates : sequence of K floats
+            :math:`\eta_k > 0`, one for each step.
+        limit : float, default inf
+            Loss of a batch, > 0, above which the run stops.
+
+        Returns
+        -------
+        ndarray, shape (K,), float64
+            Shorter where the run stopped; see ``stopped``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For no rates, rates that are no numbers > 0 in the precision of the network, and a limit that is no number
+            > 0.
         """
         listed = as_sequence(learning_rates, "learning_rates", "a sequence of numbers > 0, one for each step")
         rates = _as_rates(listed, len(listed), "learning_rates")
@@ -355,7 +378,12 @@ class Descent:
         )
 
     def loss(self) -> float:
-        """Return the loss over all samples; infinite if it is not a number."""
+        """Return the loss over all samples; infinite if it is not a number.
+
+        Returns
+        -------
+        float
+        """
         net = self.network
         if net is None:
             return math.inf

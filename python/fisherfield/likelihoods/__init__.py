@@ -74,7 +74,29 @@ KINDS = ("exact", "monte_carlo", "empirical")
 def draw_targets(
     likelihood: Likelihood, outputs: FloatArray, rng: np.random.Generator, count: int
 ) -> tuple[npt.NDArray[Any], ...]:
-    """Return ``count`` draws of one target per sample, each checked to be that, read-only; NumPy draws them."""
+    """Return draws of one target per sample, each checked to be that; NumPy draws them.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        Of the outputs.
+    outputs : array, shape (T, C)
+        Outputs of the network, float32 or float64.
+    rng : numpy.random.Generator
+        Advanced by what is drawn.
+    count : int
+        Number of draws n.
+
+    Returns
+    -------
+    tuple of n arrays
+        Of T rows each, in the format of the targets, on the device of the outputs, read-only where arrays can be.
+
+    Raises
+    ------
+    ValueError
+        If ``sample()`` draws another number of targets.
+    """
     on_host = devices.on_host(outputs)
     drawn = tuple(np.array(likelihood.sample(on_host, rng)) for _ in range(count))
     for targets in drawn:
@@ -98,6 +120,16 @@ def observed_targets(likelihood: Likelihood, targets: Any, num_outputs: int, lik
         C.
     like : array
         Of T rows, on the device and in the precision of the network: its inputs, say.
+
+    Returns
+    -------
+    array
+        Of T rows, in the format of the likelihood.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :meth:`Likelihood.as_targets`, and for an array on another device.
     """
     found = likelihood.as_targets(targets, num_samples=len(like), num_outputs=num_outputs, dtype=like.dtype)
     copied: npt.NDArray[Any] = devices.read_only(beside(like, targets, found).copy())
@@ -105,7 +137,29 @@ def observed_targets(likelihood: Likelihood, targets: Any, num_outputs: int, lik
 
 
 def checked(likelihood: Likelihood, method: str, result: Any, like: FloatArray) -> FloatArray:
-    """Return what a method of a likelihood, possibly of one's own, made, or raise if it is of another shape."""
+    """Return what a method of a likelihood, possibly of one's own, made, if it is of the right shape.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        Of the outputs.
+    method : str
+        Its name, for messages.
+    result : array_like
+        What it returned.
+    like : array
+        Of the shape that is expected, on the device where the result is wanted.
+
+    Returns
+    -------
+    array
+        Floats of the shape of ``like``, on its device.
+
+    Raises
+    ------
+    ValueError
+        If the result is of another shape, or holds no floats.
+    """
     array = devices.as_array(result)
     if array.shape != like.shape or array.dtype.kind != "f":
         raise ValueError(
@@ -117,7 +171,27 @@ def checked(likelihood: Likelihood, method: str, result: Any, like: FloatArray) 
 
 
 def scores(likelihood: Likelihood, outputs: FloatArray, targets: Sequence[npt.NDArray[Any]]) -> FloatArray:
-    """Return the scores (n, T, C) of n targets per sample, each checked to be of the shape and dtype of the outputs."""
+    """Return the scores of n targets per sample.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        Of the outputs.
+    outputs : array, shape (T, C)
+        Outputs of the network, float32 or float64.
+    targets : sequence of n arrays
+        Each one target per sample, in the format of the likelihood.
+
+    Returns
+    -------
+    array, shape (n, T, C)
+        In the dtype of the outputs.
+
+    Raises
+    ------
+    ValueError
+        If ``score()`` returns another shape or dtype than that of the outputs.
+    """
     found = [devices.as_array(likelihood.score(outputs, drawn)) for drawn in targets]
     for score in found:
         if score.shape != outputs.shape or score.dtype != outputs.dtype:
@@ -129,7 +203,27 @@ def scores(likelihood: Likelihood, outputs: FloatArray, targets: Sequence[npt.ND
 
 
 def score_seeds(likelihood: Likelihood, outputs: FloatArray, targets: Sequence[npt.NDArray[Any]]) -> FloatArray:
-    """Return seeds (n, T, C) from n targets per sample: their sum of squares is the mean of score score^T."""
+    """Return seeds from n targets per sample: their sum of squares is the mean of score score^T.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        Of the outputs.
+    outputs : array, shape (T, C)
+        Outputs of the network, float32 or float64.
+    targets : sequence of n arrays
+        Each one target per sample, in the format of the likelihood.
+
+    Returns
+    -------
+    array, shape (n, T, C)
+        In the dtype of the outputs.
+
+    Raises
+    ------
+    ValueError
+        As :func:`scores`.
+    """
     return scores(likelihood, outputs, targets) / outputs.dtype.type(np.sqrt(len(targets)))
 
 
@@ -144,7 +238,12 @@ _BY_NAME: dict[str, Likelihood] = {
 
 
 def available() -> tuple[str, ...]:
-    """Return the names that :func:`get` knows."""
+    """Return the names that :func:`get` knows.
+
+    Returns
+    -------
+    tuple of str
+    """
     return tuple(_BY_NAME)
 
 
@@ -155,6 +254,15 @@ def get(likelihood: str | Likelihood) -> Likelihood:
     """Return the likelihood of that name, or ``likelihood`` itself if it is one.
 
     ``"squared"`` and ``"cross_entropy"``, the losses of the Gaussian and the categorical one, name these too.
+
+    Parameters
+    ----------
+    likelihood : str or Likelihood
+        One of :func:`available`, a loss, or an instance of a subclass of :class:`Likelihood`.
+
+    Returns
+    -------
+    Likelihood
 
     Raises
     ------

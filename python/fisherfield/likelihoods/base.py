@@ -97,22 +97,105 @@ class Likelihood(ABC):
 
     @abstractmethod
     def log_density(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
-        """Return log p(y_t | f_t), natural logarithm, normalised, shape (T,), for outputs (T, C)."""
+        """Return log p(y_t | f_t), the natural logarithm, normalised.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        targets : array
+            As :meth:`as_targets` returns them, one a sample.
+
+        Returns
+        -------
+        array, shape (T,)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Those of a subclass; the built-in ones refuse what is no finite float array (T, C) and targets that do not
+            go with it.
+        """
 
     @abstractmethod
     def score(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
-        """Return the gradients d log p(y_t | f_t) / d f_t, shape and dtype of the outputs, (T, C)."""
+        """Return the gradients d log p(y_t | f_t) / d f_t.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        targets : array
+            As :meth:`as_targets` returns them, one a sample.
+
+        Returns
+        -------
+        array, shape (T, C)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Those of a subclass; the built-in ones refuse what is no finite float array (T, C) and targets that do not
+            go with it.
+        """
 
     @abstractmethod
     def information(self, outputs: FloatArray) -> FloatArray:
-        """Return the Fisher information of the output, E[score score^T], shape (T, C, C), for outputs (T, C)."""
+        """Return the Fisher information of the output, E[score score^T].
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+
+        Returns
+        -------
+        array, shape (T, C, C)
+            Floats; symmetric, positive semi-definite.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Those of a subclass; the built-in ones refuse what is no finite float array (T, C).
+        """
 
     @abstractmethod
     def sample(self, outputs: FloatArray, rng: np.random.Generator) -> npt.NDArray[Any]:
-        """Return one target per sample drawn from p(y | f_t), for outputs (T, C), in the format of the targets."""
+        """Return one target per sample drawn from p(y | f_t).
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        rng : numpy.random.Generator
+            Advanced by what is drawn.
+
+        Returns
+        -------
+        array, of T rows
+            In the format of the targets.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Those of a subclass; the built-in ones refuse what is no finite float array (T, C).
+        """
 
     def num_seeds(self, num_outputs: int) -> int:
-        """Return R, the columns of the square root of the information: its rank; C unless overridden."""
+        """Return R, the columns of the square root of the information: its rank.
+
+        Parameters
+        ----------
+        num_outputs : int
+            C.
+
+        Returns
+        -------
+        int
+            C unless overridden.
+        """
         return num_outputs
 
     def seeds(self, outputs: FloatArray) -> FloatArray:
@@ -144,7 +227,25 @@ class Likelihood(ABC):
         return rounded((vectors * roots[:, None, :]).transpose(2, 0, 1), dtype, "seeds")
 
     def seeds_times(self, outputs: FloatArray, u: FloatArray) -> FloatArray:
-        """Return ``sum_r S[r, t] u[r, t]``, shape (T, C), for outputs (T, C) and u (R, T)."""
+        """Return ``sum_r S[r, t] u[r, t]``.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        u : array, shape (R, T)
+            In the dtype of the outputs.
+
+        Returns
+        -------
+        array, shape (T, C)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`seeds`.
+        """
         y = np.empty_like(outputs)
         for part in self._parts(outputs):
             seeds = devices.as_like(self.seeds(outputs[part]), outputs)
@@ -152,7 +253,25 @@ class Likelihood(ABC):
         return y
 
     def seeds_transposed_times(self, outputs: FloatArray, y: FloatArray) -> FloatArray:
-        """Return ``S[r, t] . y[t]``, shape (R, T), for outputs and y (T, C)."""
+        """Return ``S[r, t] . y[t]``.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        y : array, shape (T, C)
+            In the dtype of the outputs.
+
+        Returns
+        -------
+        array, shape (R, T)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`seeds`.
+        """
         u = np.empty((self.num_seeds(outputs.shape[1]), len(outputs)), outputs.dtype, like=outputs)
         for part in self._parts(outputs):
             seeds = devices.as_like(self.seeds(outputs[part]), outputs)
@@ -165,7 +284,25 @@ class Likelihood(ABC):
         return (slice(begin, begin + step) for begin in range(0, len(outputs), step))
 
     def information_form(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
-        """Return the variance of the score along directions, ``b^T I b``, shape (T, M), for b (C, T, M)."""
+        """Return the variance of the score along directions, ``b^T I b``.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        b : array, shape (C, T, M)
+            M directions in output space at each sample, floats.
+
+        Returns
+        -------
+        array, shape (T, M)
+            In the dtype of ``b``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), or the directions no floats (C, T, M).
+        """
         self._check_directions(outputs, b)
         across = self._information(outputs) @ devices.contiguous(b.transpose(1, 0, 2))  # (T, C, M)
         total = np.zeros(b.shape[1:], b.dtype, like=b)
@@ -189,11 +326,19 @@ class Likelihood(ABC):
         Returns
         -------
         array, shape (T, M)
+
+        Raises
+        ------
+        NotImplementedError
+            If the likelihood does not write it.
+        ValueError, TypeError
+            Of the built-in ones: if the outputs are no finite float array (T, C), the directions no floats (C, T, M),
+            or the result overflows the dtype of the directions.
         """
         raise NotImplementedError(self._missing("squared_score_variance", "exact variances of estimates"))
 
     def exponential_connection(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
-        r"""Return how natural parameters bend along directions b, :math:`\Gamma(b, b)`, shape (C, T, M).
+        r"""Return how natural parameters bend along directions b, :math:`\Gamma(b, b)`.
 
         For p in an exponential family with natural parameters :math:`\vartheta(f)` it solves
         :math:`\vartheta'(f)\, \Gamma = \vartheta''(f)[b, b]`, so that for every target
@@ -213,6 +358,13 @@ class Likelihood(ABC):
         Returns
         -------
         array, shape (C, T, M)
+
+        Raises
+        ------
+        NotImplementedError
+            If the likelihood is not ``canonical`` and does not write it.
+        ValueError
+            If the directions are no floats (C, T, M).
         """
         if not self.canonical:
             raise NotImplementedError(
@@ -227,7 +379,22 @@ class Likelihood(ABC):
         )
 
     def information_bounds(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the smallest and the largest eigenvalue of the information, shape (T,) each, float64."""
+        """Return the smallest and the largest eigenvalue of the information.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+
+        Returns
+        -------
+        smallest, largest : array, shape (T,), float64
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`information`, and where it is no finite array (T, C, C).
+        """
         values = np.linalg.eigvalsh(self._information(outputs))
         return values[:, 0], values[:, -1]
 
@@ -250,15 +417,40 @@ class Likelihood(ABC):
             )
 
     def squared_score_bound(self, outputs: FloatArray) -> FloatArray:
-        r"""Return the largest eigenvalue of the covariance of :math:`s s^\top`, shape (T,), float64.
+        r"""Return the largest eigenvalue of the covariance of :math:`s s^\top`.
 
         It bounds ``squared_score_variance`` by itself times :math:`|b|^4` (Soen, Sun 2021: :math:`K - I \otimes I` as a
         matrix of size C^2).
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+
+        Returns
+        -------
+        array, shape (T,), float64
+
+        Raises
+        ------
+        NotImplementedError
+            If the likelihood does not write it.
         """
         raise NotImplementedError(self._missing("squared_score_bound", "bounds of variances"))
 
     def check_outputs(self, num_outputs: int) -> None:
-        """Raise ``ValueError`` if a network of so many outputs does not fit; the default accepts any number."""
+        """Refuse numbers of outputs that do not fit; the default accepts any.
+
+        Parameters
+        ----------
+        num_outputs : int
+            C.
+
+        Raises
+        ------
+        ValueError
+            If a network of so many outputs does not fit.
+        """
         return
 
     def as_targets(self, targets: Any, *, num_samples: int, num_outputs: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -272,6 +464,11 @@ class Likelihood(ABC):
             T and C.
         dtype : dtype
             Precision of the outputs.
+
+        Returns
+        -------
+        array
+            Of T rows; by default floats (T, C) of that dtype.
 
         Raises
         ------
@@ -310,12 +507,47 @@ class Independent(Likelihood):
         """Square roots of the diagonal of the information, (T, C), at the float64 outputs f."""
 
     def information(self, outputs: FloatArray) -> FloatArray:
-        """Return the diagonal matrices of the information, shape (T, C, C), for outputs (T, C)."""
+        """Return the diagonal matrices of the information.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+
+        Returns
+        -------
+        array, shape (T, C, C)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), or the result overflows their dtype.
+        """
         f, dtype = self._outputs(outputs)
         return diagonal_matrices(self._entries(f, dtype), dtype, "information")
 
     def information_form(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
-        """Return ``sum_k I_k b_k^2``, shape (T, M), for outputs (T, C) and b (C, T, M)."""
+        """Return ``sum_k I_k b_k^2``.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        b : array, shape (C, T, M)
+            M directions in output space at each sample, floats.
+
+        Returns
+        -------
+        array, shape (T, M)
+            In the dtype of ``b``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), the directions no floats (C, T, M), or the
+            result overflows the dtype of the directions.
+        """
         information = self._per_output(self._entries, outputs, b)
         total = np.zeros(b.shape[1:], b.dtype, like=b)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -324,7 +556,26 @@ class Independent(Likelihood):
         return rounded(total, b.dtype, "information_form")
 
     def squared_score_variance(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
-        r"""Return :math:`\sum_k \mathrm{Var}[s_k^2]\, b_k^4 + 4 \sum_{j<k} I_j I_k b_j^2 b_k^2`, shape (T, M)."""
+        r"""Return :math:`\sum_k \mathrm{Var}[s_k^2]\, b_k^4 + 4 \sum_{j<k} I_j I_k b_j^2 b_k^2`.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        b : array, shape (C, T, M)
+            M directions in output space at each sample, floats.
+
+        Returns
+        -------
+        array, shape (T, M)
+            In the dtype of ``b``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), the directions no floats (C, T, M), or the
+            result overflows the dtype of the directions.
+        """
         information = self._per_output(self._entries, outputs, b)
         total, before = np.zeros((2, *b.shape[1:]), b.dtype, like=b)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -337,12 +588,42 @@ class Independent(Likelihood):
         return rounded(total, b.dtype, "squared_score_variance")
 
     def information_bounds(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the smallest and the largest entry of the diagonal, shape (T,) each, float64."""
+        """Return the smallest and the largest entry of the diagonal.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+
+        Returns
+        -------
+        smallest, largest : array, shape (T,), float64
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C).
+        """
         entries = self._entries(*self._outputs(outputs))
         return entries.min(axis=1), entries.max(axis=1)
 
     def squared_score_bound(self, outputs: FloatArray) -> FloatArray:
-        """Return the largest of ``Var[s_k^2]`` and, for two outputs, ``2 I_j I_k``, shape (T,), float64."""
+        """Return the largest of ``Var[s_k^2]`` and, for two outputs, ``2 I_j I_k``.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+
+        Returns
+        -------
+        array, shape (T,), float64
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), or the result overflows float64.
+        """
         f, dtype = self._outputs(outputs)
         entries = np.sort(self._entries(f, dtype), axis=1)
         with np.errstate(over="ignore"):
@@ -359,7 +640,23 @@ class Independent(Likelihood):
         return values(*self._outputs(outputs)).T[:, :, None].astype(b.dtype, copy=False)
 
     def seeds(self, outputs: FloatArray) -> FloatArray:
-        """Return the diagonal square root of the information, row by row, shape (C, T, C)."""
+        """Return the diagonal square root of the information, row by row.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+
+        Returns
+        -------
+        array, shape (C, T, C)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), or the result overflows their dtype.
+        """
         roots = self._rounded_roots(outputs)
         diagonal = np.arange(roots.shape[1], like=roots)
         result = np.zeros((len(diagonal), *roots.shape), roots.dtype, like=roots)
@@ -367,11 +664,47 @@ class Independent(Likelihood):
         return result
 
     def seeds_times(self, outputs: FloatArray, u: FloatArray) -> FloatArray:
-        """Return ``sum_r S[r, t] u[r, t]``, shape (T, C), for outputs (T, C) and u (C, T)."""
+        """Return ``sum_r S[r, t] u[r, t]``.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        u : array, shape (C, T)
+            In the dtype of the outputs.
+
+        Returns
+        -------
+        array, shape (T, C)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`seeds`.
+        """
         return self._rounded_roots(outputs) * u.T
 
     def seeds_transposed_times(self, outputs: FloatArray, y: FloatArray) -> FloatArray:
-        """Return ``S[r, t] . y[t]``, shape (C, T), for outputs and y (T, C)."""
+        """Return ``S[r, t] . y[t]``.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        y : array, shape (T, C)
+            In the dtype of the outputs.
+
+        Returns
+        -------
+        array, shape (C, T)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`seeds`.
+        """
         products: FloatArray = devices.contiguous((self._rounded_roots(outputs) * y).T)
         return products
 

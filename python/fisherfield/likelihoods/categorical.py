@@ -50,11 +50,32 @@ class Categorical(Likelihood):
     name = "categorical"
 
     def num_seeds(self, num_outputs: int) -> int:
-        """Return C - 1: probabilities sum to one, so adding a constant to all outputs changes nothing."""
+        """Return C - 1: probabilities sum to one, so adding a constant to all outputs changes nothing.
+
+        Parameters
+        ----------
+        num_outputs : int
+            C.
+
+        Returns
+        -------
+        int
+        """
         return num_outputs - 1
 
     def check_outputs(self, num_outputs: int) -> None:
-        """Raise ``ValueError`` for a single output."""
+        """Refuse a single output.
+
+        Parameters
+        ----------
+        num_outputs : int
+            C.
+
+        Raises
+        ------
+        ValueError
+            For fewer than two outputs.
+        """
         if num_outputs < 2:
             raise ValueError(
                 f"outputs: expected at least 2 for the categorical likelihood, got {num_outputs}: with one output the "
@@ -64,13 +85,51 @@ class Categorical(Likelihood):
     def as_targets(
         self, targets: Any, *, num_samples: int, num_outputs: int, dtype: npt.DTypeLike
     ) -> npt.NDArray[np.int64]:
-        """Return ``targets`` as class indices, int64, shape (T,), or raise."""
+        """Return ``targets`` as class indices.
+
+        Parameters
+        ----------
+        targets : array_like
+            Targets of the samples.
+        num_samples, num_outputs : int
+            T and C.
+        dtype : dtype
+            Precision of the outputs.
+
+        Returns
+        -------
+        array, shape (T,), int64
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape, a dtype that is not one of integers, and indices that are not from 0 to C - 1.
+        """
         expected = f"class indices from 0 to {num_outputs - 1}"
         hint = "; for rows of probabilities 0 and 1 give targets.argmax(axis=1)"
         return as_integers(targets, (num_samples,), expected, num_outputs - 1, kinds="iu", hint=hint)
 
     def log_density(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
-        """Return the logarithm of the softmax at the target, shape (T,), for outputs (T, C) and classes (T,)."""
+        """Return the logarithm of the softmax at the target.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        targets : array
+            Class indices, shape (T,).
+
+        Returns
+        -------
+        array, shape (T,)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), C >= 2, the targets do not go with
+            them, or the result overflows their dtype.
+        """
         f, dtype = self._outputs(outputs)
         y = self._targets(targets, f, dtype)
         weights = _relative_weights(f)
@@ -81,7 +140,26 @@ class Categorical(Likelihood):
         return rounded(below[:, 0] - np.log1p(weights.sum(axis=1)), dtype, "log_density")
 
     def score(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
-        """Return ``e_y - g``, shape (T, C), for outputs (T, C) and classes (T,)."""
+        """Return ``e_y - g``.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        targets : array
+            Class indices, shape (T,).
+
+        Returns
+        -------
+        array, shape (T, C)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), C >= 2, the targets do not go with
+            them, or the result overflows their dtype.
+        """
         f, dtype = self._outputs(outputs)
         y = self._targets(targets, f, dtype)
         weights = _relative_weights(f)
@@ -91,7 +169,23 @@ class Categorical(Likelihood):
         return rounded(result / weights.sum(axis=1, keepdims=True), dtype, "score")
 
     def information(self, outputs: FloatArray) -> FloatArray:
-        """Return ``diag(g) - g g^T``, shape (T, C, C), for outputs (T, C); its diagonal is g times the other g."""
+        """Return ``diag(g) - g g^T``; its diagonal is g times the other g.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+
+        Returns
+        -------
+        array, shape (T, C, C)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), C >= 2.
+        """
         f, dtype = self._outputs(outputs)
         weights = _relative_weights(f)
         total = weights.sum(axis=1, keepdims=True)
@@ -103,7 +197,23 @@ class Categorical(Likelihood):
         return result
 
     def seeds(self, outputs: FloatArray) -> FloatArray:
-        """Return the Cholesky factor of the information, column by column, shape (C - 1, T, C)."""
+        """Return the Cholesky factor of the information, column by column.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+
+        Returns
+        -------
+        array, shape (C - 1, T, C)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), C >= 2.
+        """
         f, dtype = self._outputs(outputs)
         weights, roots, slopes = self._cholesky(f)
         result = np.zeros((f.shape[1] - 1, *f.shape), dtype, like=f)
@@ -121,7 +231,25 @@ class Categorical(Likelihood):
         return weights, roots, roots / -positive
 
     def seeds_times(self, outputs: FloatArray, u: FloatArray) -> FloatArray:
-        """Return S u, shape (T, C), for outputs (T, C) and u (C - 1, T), by sums over the columns before each row."""
+        """Return S u, by sums over the columns before each row.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        u : array, shape (C - 1, T)
+            In the dtype of the outputs.
+
+        Returns
+        -------
+        array, shape (T, C)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), C >= 2.
+        """
         f, dtype = self._outputs(outputs)
         weights, roots, slopes = self._cholesky(f)
         y = np.zeros_like(f)
@@ -130,7 +258,25 @@ class Categorical(Likelihood):
         return y.astype(dtype)
 
     def seeds_transposed_times(self, outputs: FloatArray, y: FloatArray) -> FloatArray:
-        """Return S^T y, shape (C - 1, T), for outputs and y (T, C), by sums over the rows after each column."""
+        """Return S^T y, by sums over the rows after each column.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        y : array, shape (T, C)
+            In the dtype of the outputs.
+
+        Returns
+        -------
+        array, shape (C - 1, T)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), C >= 2.
+        """
         f, dtype = self._outputs(outputs)
         weights, roots, slopes = self._cholesky(f)
         below = np.cumsum((weights * y)[:, :0:-1], axis=1)[:, ::-1]
@@ -138,7 +284,25 @@ class Categorical(Likelihood):
         return products
 
     def information_form(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
-        """Return the variance of b over the classes, ``sum_k g_k (b_k - b . g)^2``, shape (T, M), for b (C, T, M)."""
+        """Return the variance of b over the classes, ``sum_k g_k (b_k - b . g)^2``.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        b : array, shape (C, T, M)
+            M directions in output space at each sample, floats.
+
+        Returns
+        -------
+        array, shape (T, M)
+            In the dtype of ``b``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), C >= 2, or the directions no floats (C, T, M).
+        """
         g, deviations = self._deviations(outputs, b)
         total = np.zeros(b.shape[1:], b.dtype, like=b)
         for probability, deviation in zip(g, deviations, strict=True):
@@ -146,7 +310,25 @@ class Categorical(Likelihood):
         return total
 
     def squared_score_variance(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
-        r"""Return :math:`\sum_k g_k (d_k^2 - \sum_j g_j d_j^2)^2`, d = b - b . g, shape (T, M), for b (C, T, M)."""
+        r"""Return :math:`\sum_k g_k (d_k^2 - \sum_j g_j d_j^2)^2`, d = b - b . g.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        b : array, shape (C, T, M)
+            M directions in output space at each sample, floats.
+
+        Returns
+        -------
+        array, shape (T, M)
+            In the dtype of ``b``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), C >= 2, or the directions no floats (C, T, M).
+        """
         g, deviations = self._deviations(outputs, b)
         squares = np.square(deviations, out=deviations)
         mean = sum((probability * square for probability, square in zip(g, squares, strict=True)), start=0 * b[0])
@@ -169,15 +351,44 @@ class Categorical(Likelihood):
         return g, deviations
 
     def information_bounds(self, outputs: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return zero, for outputs may all move by the same number, and the largest eigenvalue, shape (T,) each."""
+        """Return zero, for outputs may all move by the same number, and the largest eigenvalue.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+
+        Returns
+        -------
+        smallest, largest : array, shape (T,), float64
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), C >= 2.
+        """
         smallest, largest = super().information_bounds(outputs)
         return np.zeros_like(smallest), largest
 
     def squared_score_bound(self, outputs: FloatArray) -> FloatArray:
-        r"""Return the largest eigenvalue of the covariance of :math:`s s^\top`, shape (T,), float64: O(C^3) a sample.
+        r"""Return the largest eigenvalue of the covariance of :math:`s s^\top`: O(C^3) a sample.
 
         The C scores :math:`e_y - g` have the Gram matrix :math:`G_{yz} = \delta_{yz} - g_y - g_z + |g|^2`; the
         eigenvalues are those of :math:`G \circ G`, centred by g on both sides, between :math:`\sqrt{g_y g_z}`.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+
+        Returns
+        -------
+        array, shape (T,), float64
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), C >= 2.
         """
         f, _ = self._outputs(outputs)
         weights = _relative_weights(f)
@@ -191,7 +402,24 @@ class Categorical(Likelihood):
         return np.linalg.eigvalsh(roots[:, :, None] * centred * roots[:, None, :])[:, -1]
 
     def sample(self, outputs: FloatArray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Return classes drawn with the softmax's probabilities, int64, shape (T,), for outputs (T, C)."""
+        """Return classes drawn with the softmax's probabilities.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        rng : numpy.random.Generator
+            Advanced by what is drawn.
+
+        Returns
+        -------
+        array, shape (T,), int64
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), C >= 2.
+        """
         f, _ = self._outputs(devices.on_host(outputs))
         upper = np.cumsum(_relative_weights(f), axis=1)
         height = as_generator(rng, "rng").random((len(f), 1)) * upper[:, -1:]

@@ -39,18 +39,76 @@ class Bernoulli(Independent):
     name = "bernoulli"
 
     def as_targets(self, targets: Any, *, num_samples: int, num_outputs: int, dtype: npt.DTypeLike) -> FloatArray:
-        """Return ``targets`` as 0 and 1 of that dtype, shape (T, C), or raise."""
+        """Return ``targets`` as 0 and 1.
+
+        Parameters
+        ----------
+        targets : array_like
+            Targets of the samples.
+        num_samples, num_outputs : int
+            T and C.
+        dtype : dtype
+            Precision of the outputs.
+
+        Returns
+        -------
+        array, shape (T, C)
+            Of that dtype.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape, other numbers than 0 and 1, and a dtype that is not boolean, integer or floating.
+        """
         events: FloatArray = as_integers(targets, (num_samples, num_outputs), "0 or 1", 1, kinds="biuf").astype(dtype)
         return events
 
     def log_density(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
-        """Return log p(y_t | f_t), shape (T,), for outputs and targets (T, C)."""
+        """Return log p(y_t | f_t).
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        targets : array
+            0 or 1, shape (T, C).
+
+        Returns
+        -------
+        array, shape (T,)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), the targets do not go with
+            them, or the result overflows their dtype.
+        """
         f, dtype = self._outputs(outputs)
         y = self._targets(targets, f, dtype)
         return rounded(special_functions(f).log_expit((2 * y - 1) * f).sum(axis=1), dtype, "log_density")
 
     def score(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
-        """Return ``y - p``, shape (T, C), for outputs and targets (T, C)."""
+        """Return ``y - p``.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        targets : array
+            0 or 1, shape (T, C).
+
+        Returns
+        -------
+        array, shape (T, C)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), the targets do not go with
+            them, or the result overflows their dtype.
+        """
         f, dtype = self._outputs(outputs)
         y = self._targets(targets, f, dtype)
         sign = 2 * y - 1
@@ -68,7 +126,25 @@ class Bernoulli(Independent):
         return half / (1 + half**2)
 
     def sample(self, outputs: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Return events 0 and 1, shape (T, C), in the dtype of the outputs (T, C)."""
+        """Return events drawn with probabilities p.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        rng : numpy.random.Generator
+            Advanced by what is drawn.
+
+        Returns
+        -------
+        array, shape (T, C)
+            0 and 1, in the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C).
+        """
         f, dtype = self._outputs(devices.on_host(outputs))
         drawn = (as_generator(rng, "rng").random(f.shape) < _probabilities(f)).astype(dtype)
         events: FloatArray = devices.as_like(drawn, outputs)
@@ -99,11 +175,49 @@ class Poisson(Independent):
     def as_targets(
         self, targets: Any, *, num_samples: int, num_outputs: int, dtype: npt.DTypeLike
     ) -> npt.NDArray[np.int64]:
-        """Return ``targets`` as counts, int64, shape (T, C), or raise."""
+        """Return ``targets`` as counts.
+
+        Parameters
+        ----------
+        targets : array_like
+            Targets of the samples.
+        num_samples, num_outputs : int
+            T and C.
+        dtype : dtype
+            Precision of the outputs.
+
+        Returns
+        -------
+        array, shape (T, C), int64
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape, numbers that are not 0, 1, 2, ..., and a dtype that is not integer or floating.
+        """
         return as_integers(targets, (num_samples, num_outputs), "counts 0, 1, 2, ...", _MOST, kinds="iuf")
 
     def log_density(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
-        """Return log p(y_t | f_t), shape (T,), for outputs and counts (T, C)."""
+        """Return log p(y_t | f_t).
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        targets : array
+            Counts, shape (T, C).
+
+        Returns
+        -------
+        array, shape (T,)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C) whose rates e^f their dtype holds,
+            the targets do not go with them, or the result overflows their dtype.
+        """
         f, dtype = self._outputs(outputs)
         y = self._targets(targets, f, dtype)
         rate = _rates(f, dtype)
@@ -112,7 +226,26 @@ class Poisson(Independent):
         return rounded(terms.sum(axis=1), dtype, "log_density")
 
     def score(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
-        """Return ``y - e^f``, shape (T, C), for outputs and counts (T, C)."""
+        """Return ``y - e^f``.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        targets : array
+            Counts, shape (T, C).
+
+        Returns
+        -------
+        array, shape (T, C)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C) whose rates e^f their dtype holds,
+            the targets do not go with them, or the result overflows their dtype.
+        """
         f, dtype = self._outputs(outputs)
         return rounded(self._targets(targets, f, dtype) - _rates(f, dtype), dtype, "score")
 
@@ -129,12 +262,25 @@ class Poisson(Independent):
         return roots
 
     def sample(self, outputs: FloatArray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-        """Return counts, int64, shape (T, C), for outputs (T, C).
+        """Return counts drawn with rates e^f.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        rng : numpy.random.Generator
+            Advanced by what is drawn.
+
+        Returns
+        -------
+        array, shape (T, C), int64
 
         Raises
         ------
         ValueError
             If a rate is above about 9.2e18, the largest for which NumPy draws counts.
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C).
         """
         f, dtype = self._outputs(devices.on_host(outputs))
         rate, generator = _rates(f, dtype), as_generator(rng, "rng")

@@ -59,14 +59,44 @@ class Gaussian(Independent):
     name = "gaussian"
 
     def check_outputs(self, num_outputs: int) -> None:
-        """Raise ``ValueError`` if there is one variance per output, but not for so many outputs."""
+        """Refuse other numbers of outputs than that of the variances, where there is one for each.
+
+        Parameters
+        ----------
+        num_outputs : int
+            C.
+
+        Raises
+        ------
+        ValueError
+            If there is one variance per output, but not for so many outputs.
+        """
         if isinstance(self.noise_var, tuple) and len(self.noise_var) != num_outputs:
             raise ValueError(
                 f"noise_var: expected one number, or one for each of {num_outputs} outputs, got {len(self.noise_var)}"
             )
 
     def log_density(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
-        """Return log p(y_t | f_t), shape (T,); outputs and targets are floats (T, C)."""
+        """Return log p(y_t | f_t).
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        targets : array
+            Floats (T, C), in the precision of the outputs.
+
+        Returns
+        -------
+        array, shape (T,)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), the targets do not go with
+            them, or the result overflows their dtype.
+        """
         f, dtype = self._outputs(outputs)
         y = self._targets(targets, f, dtype)
         variance = self._noise(f)
@@ -75,7 +105,26 @@ class Gaussian(Independent):
         return rounded(-0.5 * terms.sum(axis=1), dtype, "log_density")
 
     def score(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
-        """Return ``(y - f) / noise_var``, shape (T, C); outputs and targets are floats (T, C)."""
+        """Return ``(y - f) / noise_var``.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        targets : array
+            Floats (T, C), in the precision of the outputs.
+
+        Returns
+        -------
+        array, shape (T, C)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), the targets do not go with
+            them, or the result overflows their dtype.
+        """
         f, dtype = self._outputs(outputs)
         y = self._targets(targets, f, dtype)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -98,7 +147,26 @@ class Gaussian(Independent):
         return np.asarray(self.noise_var, like=like)
 
     def sample(self, outputs: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Return ``f`` and noise, shape (T, C), in the dtype of the outputs (T, C)."""
+        """Return ``f`` and noise of variance ``noise_var``.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        rng : numpy.random.Generator
+            Advanced by what is drawn.
+
+        Returns
+        -------
+        array, shape (T, C)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C),
+            or the noise would be lost in the rounding of the mean.
+        """
         f, dtype = self._outputs(devices.on_host(outputs))
         noise = as_generator(rng, "rng").standard_normal(f.shape)
         deviation = np.broadcast_to(np.sqrt(self.noise_var), f.shape)
@@ -131,7 +199,18 @@ class HeteroscedasticGaussian(Independent):
     name = "heteroscedastic"
 
     def check_outputs(self, num_outputs: int) -> None:
-        """Raise ``ValueError`` if the number of outputs is odd."""
+        """Refuse an odd number of outputs.
+
+        Parameters
+        ----------
+        num_outputs : int
+            C.
+
+        Raises
+        ------
+        ValueError
+            If the number is odd.
+        """
         if num_outputs % 2:
             raise ValueError(
                 f"outputs: expected an even number for the heteroscedastic likelihood, got {num_outputs}; "
@@ -139,11 +218,50 @@ class HeteroscedasticGaussian(Independent):
             )
 
     def as_targets(self, targets: Any, *, num_samples: int, num_outputs: int, dtype: npt.DTypeLike) -> FloatArray:
-        """Return ``targets`` as floats (T, C / 2) of that dtype, or raise."""
+        """Return ``targets`` as floats.
+
+        Parameters
+        ----------
+        targets : array_like
+            Targets of the samples.
+        num_samples, num_outputs : int
+            T and C.
+        dtype : dtype
+            Precision of the outputs.
+
+        Returns
+        -------
+        array, shape (T, C / 2)
+            Of that dtype.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape, another dtype, NaN or infinity.
+        """
         return as_float_targets(targets, (num_samples, num_outputs // 2), dtype)
 
     def log_density(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
-        """Return log p(y_t | f_t), shape (T,), for outputs (T, C) and targets (T, C / 2)."""
+        """Return log p(y_t | f_t).
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        targets : array
+            Floats (T, C / 2), in the precision of the outputs.
+
+        Returns
+        -------
+        array, shape (T,)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), C even, whose inverse variances e^-s their dtype holds,
+            the targets do not go with them, or the result overflows their dtype.
+        """
         f, dtype = self._outputs(outputs)
         y = self._targets(targets, f, dtype)
         mean, log_var, precision = _means_and_variances(f, dtype)
@@ -152,7 +270,26 @@ class HeteroscedasticGaussian(Independent):
         return rounded(-0.5 * terms.sum(axis=1), dtype, "log_density")
 
     def score(self, outputs: FloatArray, targets: npt.NDArray[Any]) -> FloatArray:
-        """Return ``((y - mu) e^-s, ((y - mu)^2 e^-s - 1) / 2)``, shape (T, C), for targets (T, C / 2)."""
+        """Return ``((y - mu) e^-s, ((y - mu)^2 e^-s - 1) / 2)``.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        targets : array
+            Floats (T, C / 2), in the precision of the outputs.
+
+        Returns
+        -------
+        array, shape (T, C)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), C even, whose inverse variances e^-s their dtype holds,
+            the targets do not go with them, or the result overflows their dtype.
+        """
         f, dtype = self._outputs(outputs)
         y = self._targets(targets, f, dtype)
         mean, _, precision = _means_and_variances(f, dtype)
@@ -170,11 +307,29 @@ class HeteroscedasticGaussian(Independent):
         return np.hstack([2 * precision**2, np.full_like(precision, 3.5)])
 
     def squared_score_variance(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
-        r"""Return the variance of :math:`(b \cdot s)^2`, shape (T, M), for outputs (T, C) and b (C, T, M).
+        r"""Return the variance of :math:`(b \cdot s)^2`.
 
         The scores of a mean and of its log variance depend on one normal number z: with :math:`\alpha = b_\mu e^{-s/2}`
         and :math:`\beta = b_s` the variance of :math:`(\alpha z + \beta (z^2 - 1) / 2)^2` is
         :math:`2 \alpha^4 + 14 \alpha^2 \beta^2 + \tfrac{7}{2} \beta^4`. Between different k they are independent.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        b : array, shape (C, T, M)
+            M directions in output space at each sample, floats.
+
+        Returns
+        -------
+        array, shape (T, M)
+            In the dtype of ``b``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), C even, the directions no floats (C, T, M), or the result
+            overflows the dtype of the directions.
         """
         pairs = b.shape[0] // 2
         precision = self._per_output(self._entries, outputs, b)[:pairs]
@@ -188,10 +343,24 @@ class HeteroscedasticGaussian(Independent):
         return rounded(total, b.dtype, "squared_score_variance")
 
     def squared_score_bound(self, outputs: FloatArray) -> FloatArray:
-        r"""Return the largest eigenvalue of the covariance of :math:`s s^\top`, shape (T,), float64.
+        r"""Return the largest eigenvalue of the covariance of :math:`s s^\top`.
 
         Of one pair it is that of :math:`(s_\mu^2, s_s^2)`, with entries :math:`2 e^{-2s}, 2 e^{-s}, \tfrac{7}{2}`, or
         :math:`5 e^{-s}` of :math:`\sqrt2 s_\mu s_s`; of two pairs :math:`2 I_j I_k`.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+
+        Returns
+        -------
+        array, shape (T,), float64
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), C even, or the result overflows float64.
         """
         _, _, x = _means_and_variances(*self._outputs(outputs))
         with np.errstate(over="ignore"):
@@ -203,9 +372,26 @@ class HeteroscedasticGaussian(Independent):
         return rounded(largest, largest.dtype, "squared_score_bound")
 
     def exponential_connection(self, outputs: FloatArray, b: FloatArray) -> FloatArray:
-        r"""Return :math:`\Gamma_\mu = -2 b_\mu b_s, \; \Gamma_s = -b_s^2`, shape (C, T, M), for b (C, T, M).
+        r"""Return :math:`\Gamma_\mu = -2 b_\mu b_s, \; \Gamma_s = -b_s^2`.
 
         The natural parameters are :math:`\mu e^{-s}` and :math:`-e^{-s} / 2`.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        b : array, shape (C, T, M)
+            M directions in output space at each sample, floats.
+
+        Returns
+        -------
+        array, shape (C, T, M)
+            In the dtype of ``b``.
+
+        Raises
+        ------
+        ValueError
+            If the directions are no floats (C, T, M).
         """
         self._check_directions(outputs, b)
         mean, log_var = np.split(b, 2)
@@ -216,7 +402,26 @@ class HeteroscedasticGaussian(Independent):
         return np.hstack([np.exp(-0.5 * log_var), np.full_like(log_var, np.sqrt(0.5))])
 
     def sample(self, outputs: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Return ``mu`` and noise of variance ``e^s``, shape (T, C / 2), in the dtype of the outputs (T, C)."""
+        """Return ``mu`` and noise of variance ``e^s``.
+
+        Parameters
+        ----------
+        outputs : array, shape (T, C)
+            Outputs of the network, float32 or float64.
+        rng : numpy.random.Generator
+            Advanced by what is drawn.
+
+        Returns
+        -------
+        array, shape (T, C / 2)
+            In the dtype of the outputs.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the outputs are no finite float array (T, C), C even, whose inverse variances e^-s their dtype holds,
+            or the noise would be lost in the rounding of the mean.
+        """
         f, dtype = self._outputs(devices.on_host(outputs))
         mean, log_var, _ = _means_and_variances(f, dtype)
         noise = as_generator(rng, "rng").standard_normal(mean.shape)

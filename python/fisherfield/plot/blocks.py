@@ -28,7 +28,31 @@ LAYER_QUANTITIES = {
 
 
 def save_layers(path: str | os.PathLike[str], measured: npt.ArrayLike, **options: object) -> Path:
-    """Write the picture of :func:`layers`, with the same options, to a file; needs no display."""
+    """Write the picture of :func:`layers`, with the same options, to a file; needs no display.
+
+    Parameters
+    ----------
+    path : str or path
+        Its ending is the format, one that matplotlib knows.
+    measured
+        As of :func:`layers`.
+    **options
+        Those of :func:`layers` but ``ax``.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of :func:`layers`, and for another ending.
+    FileNotFoundError
+        If the folder does not exist.
+    ImportError
+        Without matplotlib.
+    """
     return save(path, lambda ax: layers(measured, ax=ax, **options))  # type: ignore[arg-type]
 
 

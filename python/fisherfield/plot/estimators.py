@@ -26,7 +26,31 @@ _SHIFT = 0.14  # of the two estimators to either side of their layer
 
 
 def save_diagonal_variance(path: str | os.PathLike[str], variance: DiagonalVariance, **options: Any) -> Path:
-    """Write the picture of :func:`diagonal_variance`, with the same options, to a file; needs no display."""
+    """Write the picture of :func:`diagonal_variance`, with the same options, to a file; needs no display.
+
+    Parameters
+    ----------
+    path : str or path
+        Its ending is the format, one that matplotlib knows.
+    variance
+        As of :func:`diagonal_variance`.
+    **options
+        Those of :func:`diagonal_variance` but ``ax``.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of :func:`diagonal_variance`, and for another ending.
+    FileNotFoundError
+        If the folder does not exist.
+    ImportError
+        Without matplotlib.
+    """
     return save(path, lambda ax: diagonal_variance(variance, ax=ax, **options))
 
 

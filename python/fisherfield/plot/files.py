@@ -25,20 +25,53 @@ def new_axes() -> Any:
 
 
 def finish(ax: Any, title: str | None) -> None:
-    """Take away what frames no data, and set the title if there is one."""
+    """Take away what frames no data, and set the title if there is one.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+    title : str or None
+    """
     ax.spines[["top", "right"]].set_visible(False)
     if title:
         ax.set_title(title, loc="left", pad=12)
 
 
 def legend_below(ax: Any, columns: int, entries: tuple[Sequence[Any], Sequence[str]] | None = None) -> None:
-    """Put the legend, of ``entries`` (handles and labels) if given, below the label of the x axis."""
+    """Put the legend below the label of the x axis.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+    columns : int
+        Of the legend.
+    entries : (handles, labels), optional
+        Default: those of the axes.
+    """
     below = -(_LABEL + _LINE * ax.get_xlabel().count("\n"))
     ax.legend(*(entries or ()), loc="upper center", bbox_to_anchor=(0.5, below), ncols=columns)
 
 
 def check_path(path: str | os.PathLike[str]) -> Path:
-    """Return ``path`` if a picture can be written there: the folder exists, matplotlib knows the ending."""
+    """Return ``path`` if a picture can be written there: the folder exists, matplotlib knows the ending.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    ValueError
+        For an ending that matplotlib does not know.
+    FileNotFoundError
+        If the folder does not exist.
+    ImportError
+        Without matplotlib.
+    """
     require_matplotlib()
     from matplotlib.backend_bases import FigureCanvasBase
 
@@ -52,14 +85,52 @@ def check_path(path: str | os.PathLike[str]) -> Path:
 
 
 def save(path: str | os.PathLike[str], draw: Callable[[Any], object]) -> Path:
-    """Write the picture that ``draw(ax)`` draws to a file, in the format of its ending; needs no display."""
+    """Write the picture that ``draw(ax)`` draws to a file, in the format of its ending; needs no display.
+
+    Parameters
+    ----------
+    path : str or path
+        Its ending is the format, one that matplotlib knows.
+    draw : callable
+        Of a matplotlib.axes.Axes.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, ImportError
+        As of :func:`check_path`.
+    """
     target = check_path(path)
     _write(target, target.suffix, _SIZE, lambda figure: draw(figure.subplots()))
     return target
 
 
 def save_panels(path: str | os.PathLike[str], draw: Callable[[Any, str], object], names: Sequence[str]) -> Path:
-    """Write a picture of panels side by side, ``draw(ax, name)`` for each name, to a file; needs no display."""
+    """Write a picture of panels side by side, ``draw(ax, name)`` for each name, to a file; needs no display.
+
+    Parameters
+    ----------
+    path : str or path
+        Its ending is the format, one that matplotlib knows.
+    draw : callable
+        Of a matplotlib.axes.Axes and a name.
+    names : sequence of str
+        One per panel, from left to right.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, ImportError
+        As of :func:`check_path`.
+    """
     target = check_path(path)
 
     def draw_all(figure: Any) -> None:
@@ -71,7 +142,25 @@ def save_panels(path: str | os.PathLike[str], draw: Callable[[Any, str], object]
 
 
 def svg(draw: Callable[[Any], object], size: tuple[float, float] = _SIZE) -> bytes:
-    """Return the picture that ``draw(ax)`` draws as SVG, of a size in inches."""
+    """Return the picture that ``draw(ax)`` draws as SVG.
+
+    Parameters
+    ----------
+    draw : callable
+        Of a matplotlib.axes.Axes.
+    size : (float, float), optional
+        Width and height in inches (default: those of pictures in files).
+
+    Returns
+    -------
+    bytes
+        The file.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    """
     found = io.BytesIO()
     _write(found, ".svg", size, lambda figure: draw(figure.subplots()))
     return found.getvalue()

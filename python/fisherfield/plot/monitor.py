@@ -27,7 +27,31 @@ _END: dict[str, Any] = {"markersize": 6.5, "zorder": 4}
 def save_monitor(
     path: str | os.PathLike[str], runs: TrainingMonitor | Mapping[str, TrainingMonitor], **options: Any
 ) -> Path:
-    """Write the picture of :func:`monitor_path`, with the same options, to a file; needs no display."""
+    """Write the picture of :func:`monitor_path`, with the same options, to a file; needs no display.
+
+    Parameters
+    ----------
+    path : str or path
+        Its ending is the format, one that matplotlib knows.
+    runs
+        As of :func:`monitor_path`.
+    **options
+        Those of :func:`monitor_path` but ``ax``.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of :func:`monitor_path`, and for another ending.
+    FileNotFoundError
+        If the folder does not exist.
+    ImportError
+        Without matplotlib.
+    """
     return save(path, lambda ax: monitor_path(runs, ax=ax, **options))
 
 

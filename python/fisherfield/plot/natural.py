@@ -24,7 +24,31 @@ _HEADROOM = 3.0
 
 
 def save_descents(path: str | os.PathLike[str], runs: Mapping[str, Any], **options: Any) -> Path:
-    """Write the picture of :func:`descents`, with the same options, to a file; needs no display."""
+    """Write the picture of :func:`descents`, with the same options, to a file; needs no display.
+
+    Parameters
+    ----------
+    path : str or path
+        Its ending is the format, one that matplotlib knows.
+    runs
+        As of :func:`descents`.
+    **options
+        Those of :func:`descents` but ``ax``.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of :func:`descents`, and for another ending.
+    FileNotFoundError
+        If the folder does not exist.
+    ImportError
+        Without matplotlib.
+    """
     return save(path, lambda ax: descents(runs, ax=ax, **options))
 
 

@@ -35,7 +35,31 @@ _GRID = 60  # points a side of the stream lines; even, so that none lies at the 
 
 
 def save_cone_phase_portrait(path: str | os.PathLike[str], model: ConeModel, **options: Any) -> Path:
-    """Write two :func:`cone_phase_portrait`, standard beside natural, with the same options, to a file."""
+    """Write two :func:`cone_phase_portrait`, standard beside natural, with the same options, to a file.
+
+    Parameters
+    ----------
+    path : str or path
+        Its ending is the format, one that matplotlib knows.
+    model
+        As of :func:`cone_phase_portrait`.
+    **options
+        Those of :func:`cone_phase_portrait` but ``method``, ``title`` and ``ax``.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of :func:`cone_phase_portrait`, and for another ending.
+    FileNotFoundError
+        If the folder does not exist.
+    ImportError
+        Without matplotlib.
+    """
 
     def draw(ax: Any, method: str) -> None:
         cone_phase_portrait(model, method=method, title=f"{method} gradient", ax=ax, **options)
@@ -115,7 +139,29 @@ def cone_phase_portrait(
 
 
 def save_plateau(path: str | os.PathLike[str], flows: Sequence[UnitFlow]) -> Path:
-    """Write two :func:`plateau`, the loss beside the smallest eigenvalue, to a file."""
+    """Write two :func:`plateau`, the loss beside the smallest eigenvalue, to a file.
+
+    Parameters
+    ----------
+    path : str or path
+        Its ending is the format, one that matplotlib knows.
+    flows
+        As of :func:`plateau`.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of :func:`plateau`, and for another ending.
+    FileNotFoundError
+        If the folder does not exist.
+    ImportError
+        Without matplotlib.
+    """
     return save_panels(path, lambda ax, quantity: plateau(flows, quantity=quantity, ax=ax), QUANTITIES)
 
 

@@ -55,14 +55,62 @@ _LEAST = 2000.0  # lower end of the axis of a density, below its top
 
 
 def save_spectrum(path: str | os.PathLike[str], eigenvalues: npt.ArrayLike, **options: Any) -> Path:
-    """Write the picture of :func:`spectrum`, with the same options, to a file; needs no display."""
+    """Write the picture of :func:`spectrum`, with the same options, to a file; needs no display.
+
+    Parameters
+    ----------
+    path : str or path
+        Its ending is the format, one that matplotlib knows.
+    eigenvalues
+        As of :func:`spectrum`.
+    **options
+        Those of :func:`spectrum` but ``ax``.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of :func:`spectrum`, and for another ending.
+    FileNotFoundError
+        If the folder does not exist.
+    ImportError
+        Without matplotlib.
+    """
     return save(path, lambda ax: spectrum(eigenvalues, ax=ax, **options))
 
 
 def save_conditional_spectrum(
     path: str | os.PathLike[str], eigenvalues: npt.ArrayLike, law: FreeLaw, **options: Any
 ) -> Path:
-    """Write the picture of :func:`conditional_spectrum`, with the same options, to a file; needs no display."""
+    """Write the picture of :func:`conditional_spectrum`, with the same options, to a file; needs no display.
+
+    Parameters
+    ----------
+    path : str or path
+        Its ending is the format, one that matplotlib knows.
+    eigenvalues, law
+        As of :func:`conditional_spectrum`.
+    **options
+        Those of :func:`conditional_spectrum` but ``ax``.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of :func:`conditional_spectrum`, and for another ending.
+    FileNotFoundError
+        If the folder does not exist.
+    ImportError
+        Without matplotlib.
+    """
     return save(path, lambda ax: conditional_spectrum(eigenvalues, law, ax=ax, **options))
 
 

@@ -138,7 +138,17 @@ def context() -> AbstractContextManager[None]:
 
 
 def styled(draw: Callable[_Parameters, _Drawn]) -> Callable[_Parameters, _Drawn]:
-    """Return a drawing function that draws in this style."""
+    """Return a drawing function that draws in this style.
+
+    Parameters
+    ----------
+    draw : callable
+
+    Returns
+    -------
+    callable
+        Of the same arguments, in :func:`context`; it raises ImportError without matplotlib.
+    """
 
     @wraps(draw)
     def in_style(*args: _Parameters.args, **options: _Parameters.kwargs) -> _Drawn:

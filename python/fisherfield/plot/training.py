@@ -23,7 +23,31 @@ _CORRECTED: dict[str, Any] = {**THEORY_LINE, "linestyle": (0, (6, 1.5, 1, 1.5))}
 
 
 def save_training_map(path: str | os.PathLike[str], found: TrainingMap, **options: Any) -> Path:
-    """Write the picture of :func:`training_map`, with the same options, to a file; needs no display."""
+    """Write the picture of :func:`training_map`, with the same options, to a file; needs no display.
+
+    Parameters
+    ----------
+    path : str or path
+        Its ending is the format, one that matplotlib knows.
+    found
+        As of :func:`training_map`.
+    **options
+        Those of :func:`training_map` but ``ax``.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As of :func:`training_map`, and for another ending.
+    FileNotFoundError
+        If the folder does not exist.
+    ImportError
+        Without matplotlib.
+    """
     return save(path, lambda ax: training_map(found, ax=ax, **options))
 
 

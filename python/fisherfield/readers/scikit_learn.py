@@ -33,6 +33,11 @@ def from_sklearn(estimator: Any) -> Network:
     estimator : MLPClassifier or MLPRegressor
         Fitted. It has biases; the network is in the precision of the data it was fitted to.
 
+    Returns
+    -------
+    Network
+        Parameters are copies; the layers in order, with the estimator's hidden activation.
+
     Raises
     ------
     TypeError

@@ -63,12 +63,49 @@ class Dense:
 
 
 def optional_dtype(dtype: npt.DTypeLike | None) -> np.dtype[Any] | None:
-    """Return the precision to convert to, or None to take parameters as they are."""
+    """Return the precision to convert to, or None to take parameters as they are.
+
+    Parameters
+    ----------
+    dtype : str, dtype or None
+
+    Returns
+    -------
+    numpy.dtype or None
+
+    Raises
+    ------
+    TypeError
+        For another than float32 and float64.
+    """
     return None if dtype is None else as_dtype(dtype)
 
 
 def read_array(value: Any, name: str, ndim: int, dtype: np.dtype[Any] | None) -> FloatArray:
-    """Return a copy of a parameter, C-contiguous, float32 or float64, converted only if ``dtype`` says so."""
+    """Return a copy of a parameter, C-contiguous, float32 or float64, converted only if ``dtype`` says so.
+
+    Parameters
+    ----------
+    value : array
+        The parameter.
+    name : str
+        What errors call it.
+    ndim : int
+        2 for weights, 1 for biases.
+    dtype : numpy.dtype or None
+        Precision to convert to, from float16 and bfloat16 too; None takes it as it is.
+
+    Returns
+    -------
+    array, with ``ndim`` axes
+
+    Raises
+    ------
+    TypeError
+        For another precision.
+    ValueError
+        For another number of axes.
+    """
     array = devices.as_array(value)
     precision = array.dtype.name
     if precision not in (_PRECISIONS if dtype is None else _CONVERTIBLE):
@@ -86,16 +123,45 @@ def read_array(value: Any, name: str, ndim: int, dtype: np.dtype[Any] | None) ->
 
 
 def refuse_precision(name: str, precision: str) -> None:
-    """Raise for a precision that is not that of a network, and say how to convert it if it can be."""
+    """Raise for a precision that is not that of a network, and say how to convert it if it can be.
+
+    Parameters
+    ----------
+    name : str
+        What the error calls the parameter.
+    precision : str
+        Name of its dtype.
+
+    Raises
+    ------
+    TypeError
+        Always.
+    """
     if precision in _CONVERTIBLE:
         raise TypeError(f"{name}: expected float32 or float64, got {precision}; give dtype='float32' to convert it")
     raise TypeError(f"{name}: expected float32 or float64, got {precision}; quantised parameters are not supported")
 
 
 def to_network(layers: Iterable[Dense], activation: Any, *, reorder: str = "") -> Network:
-    """Return the network of dense layers in order, with one activation or one per hidden layer, all checked.
+    """Return the network of dense layers in order, all checked.
 
-    ``reorder`` ends the error about shapes that do not chain: how the user changes the order.
+    Parameters
+    ----------
+    layers : iterable of Dense
+        At least one, from input to output.
+    activation : str, Activation or sequence of them
+        One, or one per hidden layer.
+    reorder : str
+        End of the error about shapes that do not chain: how the user changes the order.
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    ValueError, TypeError
+        For shapes that do not chain, biases in some layers only, mixed precision, NaN or infinity.
     """
     layers = list(layers)
     for before, layer in itertools.pairwise(layers):
@@ -132,6 +198,11 @@ class Stack:
     """Dense layers and activations, collected in the order in which a model applies them.
 
     Two dense layers without an activation between them have the linear one.
+
+    Parameters
+    ----------
+    leave_out : str
+        How the user gets rid of the last activation, for errors.
     """
 
     def __init__(self, leave_out: str) -> None:
@@ -142,7 +213,20 @@ class Stack:
         self.seen: dict[int, tuple[str, Any]] = {}
 
     def require_new(self, part: Any, name: str) -> None:
-        """Refuse a layer or a parameter that came before: shared parameters would count twice."""
+        """Refuse a layer or a parameter that came before: shared parameters would count twice.
+
+        Parameters
+        ----------
+        part : object
+            The layer or parameter; kept.
+        name : str
+            What the user knows it by.
+
+        Raises
+        ------
+        ValueError
+            If it came before by another name.
+        """
         first, _ = self.seen.setdefault(id(part), (name, part))  # kept alive, so that no other gets its id
         if first != name:
             raise ValueError(
@@ -151,14 +235,34 @@ class Stack:
             )
 
     def add_dense(self, layer: Dense) -> None:
-        """Append a dense layer."""
+        """Append a dense layer.
+
+        Parameters
+        ----------
+        layer : Dense
+            What follows in the order in which the model applies its layers.
+        """
         if self.layers:
             self.applied.append(self.pending[2] if self.pending else activations.get("linear"))
         self.layers.append(layer)
         self.pending = None
 
     def add_activation(self, name: str, label: str, phi: Activation) -> None:
-        """Append an activation, ``label`` being what its library calls it."""
+        """Append an activation.
+
+        Parameters
+        ----------
+        name : str
+            What the user knows it by.
+        label : str
+            What its library calls it.
+        phi : Activation
+
+        Raises
+        ------
+        ValueError
+            Before the first dense layer, or right after another activation.
+        """
         if not self.layers:
             raise ValueError(f"{name}: expected a dense layer first, got {label}; apply it to the inputs X instead")
         if self.pending is not None:
@@ -169,7 +273,18 @@ class Stack:
         self.pending = (name, label, phi)
 
     def refuse_output(self, name: str, label: str) -> None:
-        """Refuse an activation that belongs to the outputs."""
+        """Refuse an activation that belongs to the outputs.
+
+        Parameters
+        ----------
+        name, label : str
+            As of :meth:`add_activation`.
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
         likelihood = LIKELIHOODS.get(label.lower())
         then = (
             f" and choose likelihood={likelihood!r}, which applies it"
@@ -191,9 +306,20 @@ class Stack:
 
 
 def library_class(part: Any, root: str, method: str) -> str | None:
-    """Name of the class below the package ``root`` whose forward pass an object has, or None.
+    """Return the name of the class below a package whose forward pass an object has.
 
-    A subclass counts as its base only as long as it leaves the method of the forward pass alone.
+    Parameters
+    ----------
+    part : object
+    root : str
+        The package, with dots.
+    method : str
+        Name of the method of the forward pass.
+
+    Returns
+    -------
+    str or None
+        None for other classes.
     """
     own = type(part)
     for cls in own.__mro__:
@@ -217,8 +343,20 @@ def collect(
         By the name a user knows; part is ``"weight"`` or ``"bias"``.
     layers : sequence of str or None
         See :func:`in_order`.
+    dtype : numpy.dtype or None
+        Precision to convert to; None takes parameters as they are.
     transposed : bool
         Whether weights have shape (M_in, M_out).
+
+    Returns
+    -------
+    list of Dense
+        From input to output; weights of shape (M_out, M_in).
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a bias without a weight, and as of :func:`read_array` and :func:`in_order`.
     """
     found: dict[str, dict[str, FloatArray]] = {}
     for name, (layer, part, value) in tensors.items():
@@ -234,6 +372,22 @@ def in_order(names: list[str], layers: Any) -> list[str]:
     """Return names of layers from input to output: as given, or by the numbers in them if they differ in nothing else.
 
     Libraries sort names by the alphabet when they store or map them, so the order they come in says nothing.
+
+    Parameters
+    ----------
+    names : list of str
+        Different ones, in any order.
+    layers : sequence of str or None
+        The same names from input to output; None goes by their numbers.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there are no names, if None does not tell their order, or ``layers`` does not hold each of them once.
     """
     if not names:
         raise ValueError("expected the parameters of at least one dense layer, got none")

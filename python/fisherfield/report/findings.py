@@ -95,7 +95,18 @@ class Measurement:
 
 
 def measure(fim: Fisher, seed: int) -> Measurement:
-    """Measure the spectrum: with all eigenvalues if a matrix fits, otherwise by products."""
+    """Measure the spectrum: with all eigenvalues if a matrix fits, otherwise by products.
+
+    Parameters
+    ----------
+    fim : Fisher
+    seed : int
+        Of the random vectors, where products are taken.
+
+    Returns
+    -------
+    Measurement
+    """
     size = min(fim.dimension, fim.num_seeds * fim.num_samples)
     room = fim._budget or available_beside(fim.X)
     if size <= _DENSE and (room is None or fim.estimate("eigenvalues").bytes <= room):
@@ -162,7 +173,24 @@ class Prediction:
 
 
 def predict(fim: Fisher, given: MeanField | None) -> Prediction | None:
-    """Return the theory: the given one if it is of the same matrix, or that of the ensemble of a sampled network."""
+    """Return the theory: the given one if it is of the same matrix, or that of the ensemble of a sampled network.
+
+    Parameters
+    ----------
+    fim : Fisher
+    given : MeanField or None
+        The user's.
+
+    Returns
+    -------
+    Prediction or None
+        None where there is no theory.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the given one is no MeanField, or of another matrix.
+    """
     theory = _of_ensemble(fim) if given is None else _checked(fim, given)
     if theory is None:
         return None
@@ -245,7 +273,23 @@ class Layer:
 
 
 def find_layers(fim: Fisher, found: Measurement, prediction: Prediction | None, seed: int) -> tuple[Layer, ...]:
-    """Measure the block of every layer, beside its prediction."""
+    """Measure the block of every layer, beside its prediction.
+
+    Parameters
+    ----------
+    fim : Fisher
+        Of L layers.
+    found : Measurement
+        Of the whole.
+    prediction : Prediction or None
+        Of the whole.
+    seed : int
+        Of the start vectors of products.
+
+    Returns
+    -------
+    tuple of Layer, length L
+    """
     diagonal = fim.diagonal()
     begin, layers = 0, []
     for l, size in enumerate(fim._layer_dimensions, 1):
@@ -338,13 +382,38 @@ class Findings:
         return named
 
     def corrected_rate(self, momentum: float) -> float | None:
-        """Predicted critical rate, corrected for the largest of several outliers at finite width."""
+        """Predicted critical rate, corrected for the largest of several outliers at finite width.
+
+        Parameters
+        ----------
+        momentum : float
+            At least 0 and below 1.
+
+        Returns
+        -------
+        float or None
+            None where theory has no such correction.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another momentum.
+        """
         largest = None if self.prediction is None else self.prediction.largest
         return None if largest is None else critical_learning_rate(largest, momentum)
 
 
 def sentences(findings: Findings) -> list[str]:
-    """Return what the numbers mean, in a few sentences."""
+    """Return what the numbers mean, in a few sentences.
+
+    Parameters
+    ----------
+    findings : Findings
+
+    Returns
+    -------
+    list of str
+    """
     found = findings.found
     if not found.statistics.maximum > 0:
         return [

@@ -47,7 +47,20 @@ code { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace
 
 
 def document(title: str, body: Iterable[str]) -> str:
-    """Return a page; ``body`` is markup."""
+    """Return a page.
+
+    Parameters
+    ----------
+    title : str
+        Text.
+    body : iterable of str
+        Markup.
+
+    Returns
+    -------
+    str
+        Markup, with the style inside.
+    """
     return "\n".join(
         (
             "<!DOCTYPE html>",
@@ -68,14 +81,41 @@ def document(title: str, body: Iterable[str]) -> str:
 
 
 def section(name: str, title: str, *parts: str) -> str:
-    """Return a section with a heading; ``parts`` are markup."""
+    """Return a section with a heading.
+
+    Parameters
+    ----------
+    name : str
+        Its id.
+    title : str
+        Text of the heading.
+    *parts : str
+        Markup; empty ones are left out.
+
+    Returns
+    -------
+    str
+        Markup.
+    """
     heading = f'<h2 id="{escape(name)}-title">{escape(title)}</h2>'
     opening = f'<section id="{escape(name)}" aria-labelledby="{escape(name)}-title">'
     return "\n".join((opening, heading, *filter(None, parts), "</section>"))
 
 
 def paragraph(text: str, kind: str = "") -> str:
-    """Return a paragraph of text."""
+    """Return a paragraph of text.
+
+    Parameters
+    ----------
+    text : str
+    kind : str
+        Its class of the style sheet (default: none).
+
+    Returns
+    -------
+    str
+        Markup.
+    """
     return f'<p class="{escape(kind)}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
 
 
@@ -85,7 +125,21 @@ def items(texts: Iterable[str]) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """Return a table of texts, the first ``left`` columns to the left, the others, numbers, to the right."""
+    """Return a table of texts, the first ``left`` columns to the left, the others, numbers, to the right.
+
+    Parameters
+    ----------
+    header : sequence of str
+    rows : iterable of sequence of str
+        As long as the header.
+    left : int
+        Columns to the left (default 1).
+
+    Returns
+    -------
+    str
+        Markup.
+    """
 
     def cells(row: Sequence[str], kind: str, more: str = "") -> str:
         numbers = [' class="number"' if place >= left else "" for place in range(len(row))]
@@ -111,7 +165,21 @@ def code(text: str) -> str:
 
 
 def picture(svg: bytes, alternative: str, caption: str) -> str:
-    """Return a picture; ``alternative`` says in words what it shows."""
+    """Return a picture.
+
+    Parameters
+    ----------
+    svg : bytes
+        An SVG file.
+    alternative : str
+        What it shows, in words.
+    caption : str
+
+    Returns
+    -------
+    str
+        Markup that holds the picture.
+    """
     source = base64.b64encode(svg).decode("ascii")
     return (
         f'<figure><img src="data:image/svg+xml;base64,{source}" alt="{escape(alternative)}">'
@@ -120,6 +188,24 @@ def picture(svg: bytes, alternative: str, caption: str) -> str:
 
 
 def data_block(name: str, record: Mapping[str, Any]) -> str:
-    """Return JSON that a program can read back; no text in it ends the block."""
+    """Return JSON that a program can read back; no text in it ends the block.
+
+    Parameters
+    ----------
+    name : str
+        The id of the block.
+    record : mapping
+        Of what JSON can hold.
+
+    Returns
+    -------
+    str
+        Markup.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For NaN, infinity, or what JSON cannot hold.
+    """
     text = json.dumps(record, indent=1, allow_nan=False).replace("<", "\\u003c").replace(">", "\\u003e")
     return f'<script type="application/json" id="{escape(name)}">{text.replace("&", chr(92) + "u0026")}</script>'

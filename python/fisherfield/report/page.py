@@ -62,6 +62,16 @@ class Report:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the page to a file that ends in .html; return its path.
 
+        Parameters
+        ----------
+        path : str or path
+            Its ending is .html or .htm; a file that is there is replaced.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+
         Raises
         ------
         ValueError, TypeError, FileNotFoundError
@@ -188,7 +198,27 @@ def _check(fim: Any, title: Any, notes: Any) -> None:
 
 
 def check_page(path: Any, name: str = "path") -> Path:
-    """Return ``path`` if a page can be written there: it ends in .html, the folder exists."""
+    """Return ``path`` if a page can be written there: it ends in .html, the folder exists.
+
+    Parameters
+    ----------
+    path : str or path
+    name : str
+        What errors call it (default ``"path"``).
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    TypeError
+        For something else.
+    ValueError
+        For another ending than .html or .htm.
+    FileNotFoundError
+        If the folder does not exist.
+    """
     if not isinstance(path, (str, os.PathLike)) or isinstance(os.fspath(path), bytes):
         raise TypeError(f"{name}: expected a path, got {path!r}")
     target = Path(path)

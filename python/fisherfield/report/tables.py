@@ -13,7 +13,19 @@ __all__ = ["Comparison", "Row", "format_number", "plain", "table"]
 
 
 def format_number(value: float | None, digits: int = 4) -> str:
-    """Significant digits of a number; a dash for what does not exist."""
+    """Return a number with significant digits; a dash for what does not exist.
+
+    Parameters
+    ----------
+    value : float or None
+        NaN counts as None.
+    digits : int
+        Default 4.
+
+    Returns
+    -------
+    str
+    """
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}g}"
 
 
@@ -22,7 +34,26 @@ def _format_error(value: float | None) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
-    """Align cells in columns, the first ``left`` of them to the left, the others to the right."""
+    """Align cells in columns, the first ``left`` of them to the left, the others to the right.
+
+    Parameters
+    ----------
+    header : sequence of str
+    rows : iterable of sequence of str
+        As long as the header.
+    left : int
+        Columns to the left (default 1).
+
+    Returns
+    -------
+    str
+        Lines, without one at the end.
+
+    Raises
+    ------
+    ValueError
+        For a row of another length.
+    """
     cells = [tuple(header), *map(tuple, rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, tuple("-" * width for width in widths))
@@ -32,7 +63,18 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -
 
 
 def plain(value: Any) -> Any:
-    """Return lists, dictionaries, numbers and strings for strict JSON; None for NaN and infinity."""
+    """Return lists, dictionaries, numbers and strings for strict JSON; None for NaN and infinity.
+
+    Parameters
+    ----------
+    value : dataclass, dict, list, tuple, array, number, str or None
+        Nested as they may be; an array of NumPy.
+
+    Returns
+    -------
+    dict, list, int, float, bool, str or None
+        Anything else is returned as it is.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         return {entry.name: plain(getattr(value, entry.name)) for entry in fields(value)}
     if isinstance(value, dict):
@@ -116,6 +158,10 @@ class Row:
 class Comparison:
     """Theory beside measurement, one quantity a row; ``comparison["maximum"]`` is a row.
 
+    Attributes
+    ----------
+    rows : tuple of Row
+
     Examples
     --------
     >>> from fisherfield.report import Comparison, Row
@@ -135,7 +181,22 @@ class Comparison:
         raise KeyError(f"expected one of {', '.join(row.quantity for row in self.rows)}, got {quantity!r}")
 
     def select(self, *quantities: str) -> Comparison:
-        """Return the comparison of some quantities only."""
+        """Return the comparison of some quantities only.
+
+        Parameters
+        ----------
+        *quantities : str
+            Names, in the order that the rows get.
+
+        Returns
+        -------
+        Comparison
+
+        Raises
+        ------
+        KeyError
+            If there is no row of that name.
+        """
         return Comparison(tuple(self[quantity] for quantity in quantities))
 
     def text(self) -> str:

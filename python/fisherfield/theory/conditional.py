@@ -70,6 +70,20 @@ class ConditionalSpectrum:
 
         Online training presents one input at a time: its rate is bounded by this conditional maximum, which grows in
         proportion to the depth even where the input-output Jacobian is isometric (Hayase, Karakida 2021).
+
+        Parameters
+        ----------
+        momentum : float, default 0.0
+            Heavy-ball coefficient :math:`\mu`, 0 <= mu < 1.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a momentum that is no number in [0, 1).
         """
         return critical_learning_rate(self.maximum, momentum)
 
@@ -160,6 +174,11 @@ def layered_law(
     Returns
     -------
     FreeLaw
+
+    Raises
+    ------
+    ValueError, TypeError
+        For numbers out of range, sequences of the wrong length, and factors that are no ``DiscreteLaw``.
 
     Examples
     --------

@@ -57,14 +57,44 @@ class DiscreteLaw:
 
     @classmethod
     def projection(cls, p: float) -> DiscreteLaw:
-        """Return the law of a projection of normalised trace ``p``: mass p at 1, the rest at 0."""
+        """Return the law of a projection of normalised trace ``p``: mass p at 1, the rest at 0.
+
+        Parameters
+        ----------
+        p : float
+            Mass of the atom at 1, in [0, 1].
+
+        Returns
+        -------
+        DiscreteLaw
+
+        Raises
+        ------
+        ValueError, TypeError
+            If p is no number in [0, 1].
+        """
         p = non_negative(p, "p")
         if p > 1:
             raise ValueError(f"p: expected a number in [0, 1], got {p:g}")
         return cls([0.0, 1.0][p == 1 :], [1 - p, p][p == 1 :]) if p > 0 else cls([0.0])
 
     def moments(self, n: int) -> Array:
-        """Return the moments :math:`m_1, ..., m_n`."""
+        """Return the moments :math:`m_1, ..., m_n`.
+
+        Parameters
+        ----------
+        n : int
+            Highest order, >= 1.
+
+        Returns
+        -------
+        ndarray, shape (n,), float64
+
+        Raises
+        ------
+        ValueError, TypeError
+            If n is no positive integer.
+        """
         x, w = np.array(self.values), np.array(self.weights)
         return np.array([np.dot(w, x**k) for k in range(1, positive_int(n, "n") + 1)])
 
@@ -97,6 +127,15 @@ class Atoms(NamedTuple):
         return math.fsum(self.masses)
 
     def below(self, x: Array) -> Array:
-        """Return the mass of the atoms at or below each x."""
+        """Return the mass of the atoms at or below each x.
+
+        Parameters
+        ----------
+        x : ndarray, any shape
+
+        Returns
+        -------
+        ndarray of the shape of x, float64
+        """
         cumulative = np.concatenate([[0.0], np.cumsum(self.masses)])
         return cumulative[np.searchsorted(self.positions, x, side="right")]

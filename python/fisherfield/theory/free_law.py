@@ -137,11 +137,41 @@ class FreeLaw:
 
     @classmethod
     def point_mass(cls, position: float) -> FreeLaw:
-        """Return the law of ``position`` times the identity, ``position >= 0``."""
+        """Return the law of ``position`` times the identity, ``position >= 0``.
+
+        Parameters
+        ----------
+        position : float
+            Where it lies, >= 0.
+
+        Returns
+        -------
+        FreeLaw
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the position is no number >= 0.
+        """
         return cls(non_negative(position, "position"))
 
     def times(self, law: DiscreteLaw) -> FreeLaw:
-        """Return the free multiplicative convolution with a discrete law."""
+        """Return the free multiplicative convolution with a discrete law.
+
+        Parameters
+        ----------
+        law : DiscreteLaw
+            Law of :math:`D^2`, D free from the matrix.
+
+        Returns
+        -------
+        FreeLaw
+
+        Raises
+        ------
+        TypeError
+            If ``law`` is no ``DiscreteLaw``.
+        """
         if not isinstance(law, DiscreteLaw):
             raise TypeError(f"law: expected a DiscreteLaw, got {type(law).__name__}")
         if law.values == (0.0,) or self._is_zero:
@@ -149,17 +179,42 @@ class FreeLaw:
         return self * law.values[0] if len(law.values) == 1 else self._then("product", 0.0, law)
 
     def times_wishart(self, ratio: float = 1.0) -> FreeLaw:
-        """Return the free product with X^T X / n for X of ``ratio`` n rows, n columns, entries of variance 1."""
+        """Return the free product with X^T X / n for X of ``ratio`` n rows, n columns, entries of variance 1.
+
+        Parameters
+        ----------
+        ratio : float, default 1.0
+            Rows of X over its columns, > 0.
+
+        Returns
+        -------
+        FreeLaw
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the ratio is no number > 0.
+        """
         ratio = non_negative(ratio, "ratio", strict=True)
         return self if self._is_zero else self._then("wishart", ratio)
 
     def resized(self, ratio: float) -> FreeLaw:
         """Return the law of the same nonzero eigenvalues in ``ratio`` times the dimension.
 
+        Parameters
+        ----------
+        ratio : float
+            New dimension over the old one, > 0.
+
+        Returns
+        -------
+        FreeLaw
+
         Raises
         ------
-        ValueError
-            If the mass away from zero exceeds ``ratio``: there are more nonzero eigenvalues than dimensions.
+        ValueError, TypeError
+            If the ratio is no number > 0, or the mass away from zero exceeds it: there are more nonzero eigenvalues
+            than dimensions.
         """
         ratio = non_negative(ratio, "ratio", strict=True)
         if ratio == 1 or self._is_zero:
@@ -172,7 +227,22 @@ class FreeLaw:
         return self._then("resize", ratio)
 
     def compressed(self, p: float) -> FreeLaw:
-        """Return the law of the corner P H P, in dimension p n: free cumulants p^(n-1) kappa_n."""
+        """Return the law of the corner P H P, in dimension p n: free cumulants p^(n-1) kappa_n.
+
+        Parameters
+        ----------
+        p : float
+            Dimension of the corner over that of the matrix, in (0, 1].
+
+        Returns
+        -------
+        FreeLaw
+
+        Raises
+        ------
+        ValueError, TypeError
+            If p is no number in (0, 1].
+        """
         if not 0 < non_negative(p, "p") <= 1:
             raise ValueError(f"p: expected a number in (0, 1], got {p:g}")
         return self.times(DiscreteLaw.projection(p)).resized(p)
@@ -231,6 +301,20 @@ class FreeLaw:
         """Return the moments :math:`m_1, ..., m_n`, from the S-transforms as power series.
 
         Rounding grows with the order, by about a digit for every three orders: use it up to order 20 or so.
+
+        Parameters
+        ----------
+        n : int
+            Highest order, >= 1.
+
+        Returns
+        -------
+        ndarray, shape (n,), float64
+
+        Raises
+        ------
+        ValueError, TypeError
+            If n is no positive integer.
         """
         order = positive_int(n, "n")
         scale, found = self.point, np.ones(order)  # in units of the mean of what the operations so far have made
@@ -248,7 +332,22 @@ class FreeLaw:
         return found * scale ** np.arange(1, order + 1)
 
     def free_cumulants(self, n: int) -> Array:
-        r"""Return the free cumulants :math:`\kappa_1, ..., \kappa_n`."""
+        r"""Return the free cumulants :math:`\kappa_1, ..., \kappa_n`.
+
+        Parameters
+        ----------
+        n : int
+            Highest order, >= 1.
+
+        Returns
+        -------
+        ndarray, shape (n,), float64
+
+        Raises
+        ------
+        ValueError, TypeError
+            If n is no positive integer.
+        """
         scale = self.mean or 1.0
         powers = scale ** np.arange(1, positive_int(n, "n") + 1)
         return series.cumulants_of(self.moments(n) / powers) * powers
@@ -283,6 +382,12 @@ class FreeLaw:
         Returns
         -------
         Transform
+
+        Raises
+        ------
+        ValueError, TypeError
+            For points that are no finite numbers, and a law whose largest eigenvalue is not within a factor of 1e70 of
+            the point mass.
         """
         points = _as_points(z)
         flat = np.ascontiguousarray(np.where(points.imag < 0, points.conj(), points).ravel())
@@ -322,7 +427,28 @@ class FreeLaw:
         rows[:, 0] *= self._unit
 
     def stieltjes(self, z: npt.ArrayLike) -> ComplexArray:
-        r"""Return :math:`G(z) = \int d\mu(x) / (z - x)`, NaN (with a warning) where the iteration fails."""
+        r"""Return the Stieltjes transform :math:`G(z) = \int d\mu(x) / (z - x)`.
+
+        Parameters
+        ----------
+        z : array_like of complex or float, any shape
+            As of :meth:`transform`.
+
+        Returns
+        -------
+        ndarray of complex, of the shape of z
+            NaN, with a warning, where the iteration fails.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As :meth:`transform`.
+
+        Warns
+        -----
+        ConvergenceWarning
+            Where the iteration fails.
+        """
         found = self.transform(z)
         return self._checked(found, found.stieltjes)
 
@@ -339,6 +465,11 @@ class FreeLaw:
         -------
         ndarray of the shape of x
             NaN, with a warning, where the iteration fails. At an atom: the value next to it, above.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For points that are no finite real numbers, a height that is no number >= 0, and as :meth:`transform`.
 
         Warns
         -----
@@ -363,6 +494,25 @@ class FreeLaw:
 
         What a band has just above an atom, within 1e-10 of the spectrum's scale (up to 1e-6 where atoms of both
         factors of a free product meet), counts as below the atom.
+
+        Parameters
+        ----------
+        x : array_like of float, any shape
+
+        Returns
+        -------
+        ndarray of the shape of x, float64
+            In [0, 1]; NaN, with a warning, where the iteration fails.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For points that are no finite real numbers, and as :meth:`transform`.
+
+        Warns
+        -----
+        ConvergenceWarning
+            Where the iteration fails.
         """
         points = _as_reals(x)
         flat = points.ravel()
@@ -373,7 +523,27 @@ class FreeLaw:
         return np.clip(out, 0.0, 1.0).reshape(points.shape)
 
     def quantile(self, u: npt.ArrayLike) -> Array:
-        """Return the smallest x with ``cdf(x) >= u`` for 0 <= u <= 1 (0: the lower end of the spectrum), shape of u."""
+        """Return the smallest x with ``cdf(x) >= u``; for u = 0 the lower end of the spectrum.
+
+        Parameters
+        ----------
+        u : array_like of float, any shape
+            Masses, 0 <= u <= 1.
+
+        Returns
+        -------
+        ndarray of the shape of u, float64
+
+        Raises
+        ------
+        ValueError, TypeError
+            For levels that are no numbers in [0, 1], and as :meth:`transform`.
+
+        Warns
+        -----
+        ConvergenceWarning
+            Where the iteration fails.
+        """
         levels = _as_reals(u, "u")
         if not ((levels >= 0) & (levels <= 1)).all():
             raise ValueError(f"u: expected numbers in [0, 1], got {levels.min():g} to {levels.max():g}")
@@ -420,10 +590,20 @@ class FreeLaw:
         least eight each. Where mass gathers within a tiny part of a band, as at the lower end with saturating
         activations, the rule misses some of it; ``cdf`` does not.
 
+        Parameters
+        ----------
+        n : int, default 2000
+            Number of points wanted, >= 1.
+
         Returns
         -------
         x, w : ndarray, shape (about n,)
             Ascending; empty if there is no continuous part.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If n is no positive integer, and as :meth:`transform`.
         """
         count = positive_int(n, "n")
         pieces, whole = self._pieces

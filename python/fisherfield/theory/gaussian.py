@@ -124,6 +124,11 @@ def moments(activation: Any, q: float, *, tol: float = DEFAULT_TOL) -> Moments:
     -------
     Moments
 
+    Raises
+    ------
+    ValueError, TypeError
+        For an unknown activation, and numbers out of range.
+
     Warns
     -----
     QuadratureWarning
@@ -217,6 +222,16 @@ def gauss_hermite(n: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float
     ----------
     n : int
         Number of nodes, 1 to 10000.
+
+    Returns
+    -------
+    nodes, weights : ndarray, shape (n,), float64
+        Nodes ascending.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If n is no integer from 1 to 10000.
 
     Notes
     -----

@@ -64,6 +64,21 @@ class InputStatistics:
 
         A quick estimate where the norms are nearly constant; ``mean_field(arch, X)`` uses every
         overlap instead.
+
+        Parameters
+        ----------
+        X : array_like, shape (T, M_0)
+            Inputs, one a row, float32 or float64; sums are made in float64.
+
+        Returns
+        -------
+        InputStatistics
+            With overlap 0 for a single input.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape or dtype, NaN or infinity.
         """
         x = as_float_array(X, "X", ndim=2).astype(np.float64, copy=False)
         T, dimension = x.shape

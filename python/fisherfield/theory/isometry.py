@@ -89,7 +89,23 @@ class IsometryPoint:
         return math.sqrt(self.weight_var)
 
     def architecture(self, width: int) -> MLP:
-        """Return the ensemble of networks of L layers of this width, inputs and outputs included."""
+        """Return the ensemble of networks of L layers of this width, inputs and outputs included.
+
+        Parameters
+        ----------
+        width : int
+            Of every layer, >= 1.
+
+        Returns
+        -------
+        MLP
+            With orthogonal weights.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the width is no positive integer.
+        """
         return MLP(
             (positive_int(width, "width"),) * (self.depth + 1),
             self.activation,
@@ -478,7 +494,22 @@ class TwoHiddenLayers:
         return self._place(low), self._place(high)
 
     def density(self, x: npt.ArrayLike) -> Array:
-        """Return the density of the continuous part at ``x``, of its shape; 0 outside the support."""
+        """Return the density of the continuous part; 0 outside the support.
+
+        Parameters
+        ----------
+        x : array_like of float, any shape
+
+        Returns
+        -------
+        ndarray of the shape of x, float64
+            Infinite at an edge where the free product's is 0 or 1: there the density diverges.
+
+        Raises
+        ------
+        TypeError
+            For an array of another dtype than float32 or float64.
+        """
         points = as_floats(x, "x").astype(np.float64)
         if not self._is_continuous:
             return np.zeros(points.shape)
@@ -493,7 +524,7 @@ class TwoHiddenLayers:
         return result
 
     def cdf(self, x: npt.ArrayLike) -> Array:
-        r"""Return the fraction of eigenvalues up to ``x``, atoms at ``x`` included, of the shape of ``x``.
+        r"""Return the fraction of eigenvalues up to ``x``, atoms at ``x`` included.
 
         The continuous part in closed form, with :math:`t = 2 \arctan \sqrt{(x - c + d) / (c + d - x)}`,
 
@@ -502,6 +533,19 @@ class TwoHiddenLayers:
             - 2 |1 - p_1 - p_2| \arctan\left(\sqrt{(1 - b)/(1 - a)} \tan\tfrac{t}{2}\right) \right],
 
         a = c - d, b = c + d.
+
+        Parameters
+        ----------
+        x : array_like of float, any shape
+
+        Returns
+        -------
+        ndarray of the shape of x, float64
+
+        Raises
+        ------
+        TypeError
+            For an array of another dtype than float32 or float64.
         """
         points = as_floats(x, "x").astype(np.float64)
         positions, masses = self.atoms

@@ -46,7 +46,18 @@ class LayerSum:
     bias: tuple[float, ...]
 
     def only(self, layers: slice) -> LayerSum:
-        """Return the sum over some of the layers."""
+        """Return the sum over some of the layers.
+
+        Parameters
+        ----------
+        layers : slice
+            Of layers counted from 0.
+
+        Returns
+        -------
+        LayerSum
+            With weights 0 for the other layers.
+        """
         chosen = range(len(self.width))[layers]
 
         def keep(weights: tuple[float, ...]) -> tuple[float, ...]:
@@ -122,6 +133,20 @@ class PredictedMetric:
         """Return the prediction for the diagonal block of layer l = 1, ..., L.
 
         The same formulas with the single term l of the sum over layers (Karakida, Akaho, Amari 2021).
+
+        Parameters
+        ----------
+        l : int
+            Layer, from 1; of a metric that is one layer's already, that one.
+
+        Returns
+        -------
+        PredictedMetric
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is no such layer.
         """
         names = range(1, self.depth + 1)[self.layers]
         if positive_int(l, "l") not in names:
@@ -136,6 +161,10 @@ class PredictedMetric:
         :math:`\alpha M (\kappa_1 - \kappa_2) / T` per output. In a finite network they spread, by an order
         :math:`\sqrt{T/M}` relative to them; :attr:`bulk` is their law, and where it applies ``refined_statistics``
         has its second moment, maximum and top mean.
+
+        Returns
+        -------
+        PredictedMetric
 
         Examples
         --------
@@ -178,10 +207,25 @@ class PredictedMetric:
         return self._leading_block if self.refined == self.leading else self._block(self.refined)
 
     def dual(self, *, refined: bool = False) -> Array:
-        r"""Return one output's block K of the predicted dual, (T, T), read-only on the CPU; on the GPU for data there.
+        r"""Return one output's block K of the predicted dual.
 
         The dual is :math:`S^\top (I_C \otimes K) S` with the seeds S of the likelihood: :math:`I_C \otimes K` for the
         Gaussian one.
+
+        Parameters
+        ----------
+        refined : bool, default False
+            With the bias parameters, as of :meth:`fisherfield.MeanField.dual`.
+
+        Returns
+        -------
+        ndarray, shape (T, T), float64
+            Symmetric, on the device of the data; read-only on the CPU.
+
+        Raises
+        ------
+        MemoryError
+            If it cannot fit.
         """
         matrix: Array = devices.read_only((self._refined_block if refined else self._leading_block).matrix)
         return matrix
@@ -271,11 +315,36 @@ class PredictedMetric:
         :math:`Q^{1/2} (I_C \otimes K) Q^{1/2}`. (Only C - 1, not C, leave the bulk: :math:`Q_t 1 = 0`.) With several
         draws of the outputs they are averaged one by one. They are those of :meth:`dual`, also where nothing
         leaves the bulk and :attr:`bulk` has the maximum.
+
+        Parameters
+        ----------
+        refined : bool, default False
+            With the bias parameters, as of :meth:`fisherfield.MeanField.dual`.
+
+        Returns
+        -------
+        ndarray, shape (k,), float64
+            k is the rank of the output Fisher information, or the number R T of all eigenvalues where that is less.
+
+        Raises
+        ------
+        MemoryError
+            If the predicted block, or what is made of it, cannot fit.
         """
         return self._outliers(self._refined_block if refined else self._leading_block)
 
     def eigenvalues(self, *, refined: bool = False) -> Array:
-        """Return the (R T,) predicted eigenvalues that are possibly nonzero, descending; of the first draw of outputs.
+        """Return the predicted eigenvalues that are possibly nonzero, descending; of the first draw of outputs.
+
+        Parameters
+        ----------
+        refined : bool, default False
+            With the bias parameters, as of :meth:`fisherfield.MeanField.dual`.
+
+        Returns
+        -------
+        ndarray, shape (R T,), float64
+            R the number of seeds: C for the unit Gaussian likelihood.
 
         Raises
         ------

@@ -74,6 +74,11 @@ def outlier_spread(arch: MLP, order: OrderParameters, num_samples: int) -> float
     float
         0 for a network without hidden layers, whose mean gradients of different outputs are orthogonal.
 
+    Raises
+    ------
+    ValueError, TypeError
+        For residual networks, orthogonal weights, and a number of samples that is no positive integer.
+
     Examples
     --------
     >>> import fisherfield as ff
@@ -160,6 +165,21 @@ def goe_maximum(size: int) -> float:
     Symmetric, entries off the diagonal of variance 1 and on it of variance 2; :math:`2 \sqrt{n}` for large n. The mean
     over draws with a fixed seed, to about 0.01; beyond n = 100 that of the limiting law of Tracy and Widom,
     :math:`2 \sqrt n - 1.2065\, n^{-1/6}`.
+
+    Parameters
+    ----------
+    size : int
+        n, >= 1.
+
+    Returns
+    -------
+    float
+        0 for n = 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the size is no positive integer.
 
     Examples
     --------

@@ -316,7 +316,23 @@ class MeanField:
         return {}
 
     def block(self, weights: LayerSum) -> Block:
-        """One output's block (T, T) of a sum over layers; kept."""
+        """One output's block (T, T) of a sum over layers; kept.
+
+        Parameters
+        ----------
+        weights : LayerSum
+            Of the L layers.
+
+        Returns
+        -------
+        Block
+            A matrix, or for equicorrelated inputs its two numbers.
+
+        Raises
+        ------
+        MemoryError
+            If the block of data cannot fit.
+        """
         return self._block_with_means(weights)[0]
 
     def _block_with_means(self, weights: LayerSum) -> tuple[Block, Array]:
@@ -371,9 +387,19 @@ class MeanField:
     # --- outputs --------------------------------------------------------------------------------------------
 
     def nngp(self) -> Array:
-        r"""Return the covariance of one output over the samples, (T, T): :math:`q^L` and :math:`q^L_{st}`.
+        r"""Return the covariance of one output over the samples: :math:`q^L` and :math:`q^L_{st}`.
 
         The outputs of a wide network are, at fixed inputs, C independent draws from this Gaussian process.
+
+        Returns
+        -------
+        ndarray, shape (T, T), float64
+            Symmetric, on the device of the data; read-only on the CPU.
+
+        Raises
+        ------
+        MemoryError
+            If it cannot fit.
         """
         matrix: Array = devices.read_only(self._output_covariance.matrix)
         return matrix
@@ -406,7 +432,23 @@ class MeanField:
         return np.random.default_rng(np.random.SeedSequence(self.entropy, spawn_key=(use,)))
 
     def output_information(self, *, mean_subtracted: bool = False) -> tuple[Outputs, ...]:
-        """The output Fisher information, once for every draw of the outputs; of the mean-subtracted ones if asked."""
+        """Return the output Fisher information, once for every draw of the outputs.
+
+        Parameters
+        ----------
+        mean_subtracted : bool, default False
+            Whether at the outputs less their mean over the samples.
+
+        Returns
+        -------
+        tuple of S Outputs
+            What the statistics need of :math:`Q_t`; one of them where it is the same at all outputs.
+
+        Raises
+        ------
+        ValueError
+            Where the likelihood refuses the outputs: a rate beyond float64, for one.
+        """
         if mean_subtracted not in self._output_information:
             self._output_information[mean_subtracted] = self._evaluate_likelihood(mean_subtracted)
         return self._output_information[mean_subtracted]
@@ -441,7 +483,12 @@ class MeanField:
     # --- metrics --------------------------------------------------------------------------------------------
 
     def parameters(self) -> PredictedMetric:
-        """Return the prediction for the Fisher information matrix, whose statistics are also this object's own."""
+        """Return the prediction for the Fisher information matrix, whose statistics are also this object's own.
+
+        Returns
+        -------
+        PredictedMetric
+        """
         return self._parameters
 
     @cached_property
@@ -496,11 +543,31 @@ class MeanField:
         return replace(order, q_st=q_st, qhat_st=qhat_st, qtilde_st=qtilde_st)
 
     def layer(self, l: int) -> PredictedMetric:
-        """Return the prediction for the diagonal block of layer l = 1, ..., L of the Fisher information matrix."""
+        """Return the prediction for the diagonal block of layer l = 1, ..., L of the Fisher information matrix.
+
+        Parameters
+        ----------
+        l : int
+            Layer, from 1 to L.
+
+        Returns
+        -------
+        PredictedMetric
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is no such layer.
+        """
         return self._parameters.layer(l)
 
     def centered(self) -> PredictedMetric:
-        """Return the prediction for the mean-subtracted network; see :meth:`PredictedMetric.centered`."""
+        """Return the prediction for the mean-subtracted network; see :meth:`PredictedMetric.centered`.
+
+        Returns
+        -------
+        PredictedMetric
+        """
         return self._parameters.centered()
 
     def ntk(self, parametrization: str = "standard") -> PredictedMetric:
@@ -515,6 +582,10 @@ class MeanField:
         Parameters
         ----------
         parametrization : {"standard", "ntk"}
+
+        Returns
+        -------
+        PredictedMetric
 
         Raises
         ------
@@ -544,6 +615,10 @@ class MeanField:
         any width and any number of samples (Karakida, Akaho, Amari 2021, section on the metric of input and feature
         space).
         ``layer(1)`` is the metric of the inputs.
+
+        Returns
+        -------
+        PredictedMetric
         """
         arch = self.arch
         weights = LayerSum((0.0,) * arch.depth, tuple(v / self.num_samples for v in arch.weight_vars))
@@ -686,11 +761,43 @@ class MeanField:
         return self._parameters.betas
 
     def outliers(self, *, refined: bool = False) -> Array:
-        """Return the predicted eigenvalues outside the bulk, descending; see :meth:`PredictedMetric.outliers`."""
+        """Return the predicted eigenvalues outside the bulk, descending; see :meth:`PredictedMetric.outliers`.
+
+        Parameters
+        ----------
+        refined : bool, default False
+            With the bias parameters, as of :meth:`dual`.
+
+        Returns
+        -------
+        ndarray, shape (k,), float64
+            As of :meth:`PredictedMetric.outliers`.
+
+        Raises
+        ------
+        MemoryError
+            If the predicted block, or what is made of it, cannot fit.
+        """
         return self._parameters.outliers(refined=refined)
 
     def eigenvalues(self, *, refined: bool = False) -> Array:
-        """Return the R T predicted eigenvalues that are possibly nonzero, descending."""
+        """Return the predicted eigenvalues that are possibly nonzero, descending.
+
+        Parameters
+        ----------
+        refined : bool, default False
+            With the bias parameters, as of :meth:`dual`.
+
+        Returns
+        -------
+        ndarray, shape (R T,), float64
+            R the number of seeds: C for the unit Gaussian likelihood.
+
+        Raises
+        ------
+        MemoryError
+            If the predicted dual, (R T, R T), cannot fit.
+        """
         return self._parameters.eigenvalues(refined=refined)
 
     @property
@@ -699,7 +806,7 @@ class MeanField:
         return self._parameters.maximum_bounds
 
     def count_above(self, k: float) -> float:
-        r"""Return an upper bound of the number of eigenvalues >= k (Corollary 2).
+        r"""Return an upper bound of the number of eigenvalues >= k (Karakida, Akaho, Amari 2019, Corollary 2).
 
         :math:`N(\lambda \ge k) \le \min\{\alpha \kappa_1 C M / k,\ C T\}`; for other likelihoods than the unit
         Gaussian one with :math:`\beta_1` in the place of C, and the rank of the output information in C T.
@@ -708,6 +815,15 @@ class MeanField:
         ----------
         k : float
             Threshold, > 0.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError, TypeError
+            If k is no number > 0.
         """
         threshold = non_negative(k, "k", strict=True)
         trace = self.statistics.mean * self.alpha * self.M**2
@@ -721,11 +837,20 @@ class MeanField:
         return {"exact": self.num_outliers, "monte_carlo": self.num_draws, "empirical": 1}[self.kind]
 
     def bounds_wide_output(self) -> WideOutputBounds:
-        r"""Return the statistics for a number of outputs of the order of the width (Eqs. 21-23).
+        r"""Return the statistics for a number of outputs of the order of the width.
 
-        :math:`s \le s' \le C s` and :math:`\lambda_{\max} \le \lambda_{\max}' \le \sqrt{\alpha C s}\, M`,
-        with the formulas of :attr:`statistics` for s and :math:`\lambda_{\max}`. Stated for the Gaussian likelihood;
-        for others a ``ValueError`` is raised.
+        Karakida, Akaho, Amari 2019, Eqs. 21-23: :math:`s \le s' \le C s` and
+        :math:`\lambda_{\max} \le \lambda_{\max}' \le \sqrt{\alpha C s}\, M`, with the formulas of
+        :attr:`statistics` for s and :math:`\lambda_{\max}`. Stated for the Gaussian likelihood.
+
+        Returns
+        -------
+        WideOutputBounds
+
+        Raises
+        ------
+        ValueError
+            If the likelihood is not the unit Gaussian one.
         """
         self._require_gaussian("bounds_wide_output()")
         leading, C = self.statistics, self.arch.num_outputs
@@ -738,16 +863,26 @@ class MeanField:
     # --- learning rate and Fisher-Rao norm
 
     def critical_learning_rate(self, momentum: float = 0.0) -> float:
-        r"""Return :math:`\eta_c = 2 (1 + \mu) / \lambda_{\max}` (Lemma 6 and Theorem 7).
+        r"""Return :math:`\eta_c = 2 (1 + \mu) / \lambda_{\max}`.
 
-        Gradient descent on the squared loss :math:`\frac{1}{2T} \sum_t |y_t - f(x_t)|^2` leaves any global
-        minimum for larger steps. For C > 1 the largest eigenvalue exceeds the formula's by O(sqrt(M)), and
-        training may diverge somewhat below. Infinite where the predicted maximum is 0: no step is too large.
+        Karakida, Akaho, Amari 2019, Lemma 6 and Theorem 7. Gradient descent on the squared loss
+        :math:`\frac{1}{2T} \sum_t |y_t - f(x_t)|^2` leaves any global minimum for larger steps. For C > 1 the largest
+        eigenvalue exceeds the formula's by O(sqrt(M)), and training may diverge somewhat below. Infinite where the
+        predicted maximum is 0: no step is too large.
 
         Parameters
         ----------
         momentum : float, default 0.0
             Heavy-ball coefficient :math:`\mu`, 0 <= mu < 1.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a momentum that is no number in [0, 1).
 
         Examples
         --------

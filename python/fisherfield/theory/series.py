@@ -29,6 +29,11 @@ def free_cumulants(moments: npt.ArrayLike) -> Array:
     -------
     ndarray, shape (n,)
 
+    Raises
+    ------
+    ValueError, TypeError
+        For what is no sequence of finite numbers, or an empty one.
+
     Examples
     --------
     The semicircle of variance 1 has one free cumulant:
@@ -50,6 +55,11 @@ def free_moments(cumulants: npt.ArrayLike) -> Array:
     Returns
     -------
     ndarray, shape (n,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        For what is no sequence of finite numbers, or an empty one.
 
     Examples
     --------

@@ -141,15 +141,21 @@ class SingleHiddenLayer:
         return (self.eta - self.eta_first) ** 2 / 4 + 2 * self.zeta**2
 
     def eigenvalues(self, n: int) -> Array:
-        """Return the eigenvalues (2 n^2,) of the blocks, descending, for s^2 and t^2 at n midpoint quantiles.
+        """Return the eigenvalues of the blocks, descending, for s^2 and t^2 at n midpoint quantiles.
 
         Parameters
         ----------
         n : int
             Number of quantiles; what it is for a width, but for the fluctuations.
 
+        Returns
+        -------
+        ndarray, shape (2 n^2,), float64
+
         Raises
         ------
+        ValueError, TypeError
+            If n is no positive integer.
         MemoryError
             If the arrays need more memory than there is.
         """

@@ -51,6 +51,11 @@ def slope_law(activation: Any, q: float, *, tol: float = 1e-9) -> DiscreteLaw:
     -------
     DiscreteLaw
 
+    Raises
+    ------
+    ValueError, TypeError
+        For an unknown activation, and numbers out of range.
+
     Warns
     -----
     ConvergenceWarning

@@ -192,13 +192,18 @@ class ConeModel:
         return 1 - 1 / (1 + self.c * self.c)
 
     def mean(self, xi: npt.ArrayLike, omega: Any) -> FloatArray:
-        r"""Return the mean :math:`\xi\, a(\omega)`, shape (..., d + 2).
+        r"""Return the mean :math:`\xi\, a(\omega)`.
 
         Parameters
         ----------
         xi : array_like, shape (...)
         omega : array, shape (..., d + 1)
             Unit vectors, of the dtype of ``xi``.
+
+        Returns
+        -------
+        array, shape (..., d + 2)
+            In the precision of ``xi``.
 
         Raises
         ------
@@ -222,10 +227,24 @@ class ConeModel:
     # --- metric ---
 
     def fisher(self, xi: float) -> FloatArray:
-        r"""Return the Fisher information in :math:`\xi` and d orthonormal angles at :math:`\omega`, (d + 1, d + 1).
+        r"""Return the Fisher information in :math:`\xi` and d orthonormal angles at :math:`\omega`.
 
         It is diagonal with entries 1 and, d times, :math:`\xi^2 c^2 / (1 + c^2)`. The angles are geodesic (normal)
         coordinates of the sphere; for d = 1 there is one, the polar angle.
+
+        Parameters
+        ----------
+        xi : float
+            Distance from the apex, of either sign.
+
+        Returns
+        -------
+        array, shape (d + 1, d + 1), float64
+
+        Raises
+        ------
+        ValueError, TypeError
+            If ``xi`` is no finite number.
 
         Examples
         --------
@@ -237,11 +256,41 @@ class ConeModel:
         return np.diag([1.0, *[self._angular(xi)] * self.d])
 
     def determinant(self, xi: float) -> float:
-        """Return the determinant of :meth:`fisher`; it vanishes like ``xi**(2 * d)``."""
+        """Return the determinant of :meth:`fisher`; it vanishes like ``xi**(2 * d)``.
+
+        Parameters
+        ----------
+        xi : float
+            Distance from the apex, of either sign.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError, TypeError
+            If ``xi`` is no finite number.
+        """
         return math.prod([self._angular(xi)] * self.d)
 
     def smallest_eigenvalue(self, xi: float) -> float:
-        """Return the smallest eigenvalue of :meth:`fisher`; it vanishes like ``xi**2``."""
+        """Return the smallest eigenvalue of :meth:`fisher`; it vanishes like ``xi**2``.
+
+        Parameters
+        ----------
+        xi : float
+            Distance from the apex, of either sign.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError, TypeError
+            If ``xi`` is no finite number.
+        """
         return min(1.0, self._angular(xi))
 
     def _angular(self, xi: float) -> float:
@@ -303,6 +352,10 @@ class ConeModel:
 
         half the mean of :math:`n \hat\xi^2` at :math:`\xi_0 = 0`, for every n. Information criteria take
         :meth:`regular_error` in its place.
+
+        Returns
+        -------
+        float
         """
         radius = math.sqrt(2) * math.exp(math.lgamma((self.d + 2) / 2) - math.lgamma((self.d + 1) / 2))
         square = 1 + 2 * self.c * math.sqrt(2 / math.pi) * radius + self.c**2 * (self.d + 1)
@@ -312,11 +365,20 @@ class ConeModel:
         """Return n times the expected excess of the training loss, -log-likelihood per sample, over that of the truth.
 
         It is the negative of :meth:`generalization_error`, as in regular models.
+
+        Returns
+        -------
+        float
         """
         return -self.generalization_error()
 
     def regular_error(self) -> float:
-        """Return ``(d + 1) / 2``, n E_gen of a regular model with as many parameters."""
+        """Return ``(d + 1) / 2``, n E_gen of a regular model with as many parameters.
+
+        Returns
+        -------
+        float
+        """
         return (self.d + 1) / 2
 
     def simulate(
@@ -333,6 +395,17 @@ class ConeModel:
         xi : float, default 0
             The true :math:`\sqrt n\, \xi_0`.
         seed : int, numpy.random.Generator or None
+
+        Returns
+        -------
+        ConeErrors
+
+        Raises
+        ------
+        ValueError, TypeError
+            For fewer than two draws, and ``xi`` that is no finite number.
+        MemoryError
+            If the draws cannot fit.
 
         Examples
         --------
@@ -372,6 +445,16 @@ class ConeModel:
             Points, broadcast against each other.
         target : (float, float)
             :math:`(\xi_0, \theta_0)`.
+
+        Returns
+        -------
+        array, of the shape that ``xi`` and ``theta`` broadcast to
+
+        Raises
+        ------
+        ValueError, TypeError
+            For shapes that do not go together, mixed precision, NaN or infinity, and a target that is no pair of
+            numbers.
         """
         size, angle = _points(xi, theta)
         goal, zero = _point(target, "target")
@@ -396,6 +479,11 @@ class ConeModel:
         target : (float, float)
             :math:`(\xi_0, \theta_0)`.
         method : {"standard", "natural"}
+
+        Returns
+        -------
+        xi, theta : array
+            Derivatives by time, of the shape that ``xi`` and ``theta`` broadcast to.
 
         Raises
         ------
@@ -539,6 +627,10 @@ def generalization_table(cs: Sequence[float], ds: Sequence[int]) -> Generalizati
     ----------
     cs : sequence of float > 0
     ds : sequence of int >= 1
+
+    Returns
+    -------
+    GeneralizationTable
 
     Raises
     ------

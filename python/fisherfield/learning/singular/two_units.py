@@ -208,15 +208,46 @@ class TwoUnits:
         return 2 * self.inputs + 2
 
     def parameters(self, w: Any, v: Any) -> FloatArray:
-        """Return the parameters (P,) from the w of both units, (2, d), or (2,) for one input, and their v, (2,)."""
+        """Return the parameters of a network from the weights of both units.
+
+        Parameters
+        ----------
+        w : array_like, shape (2, d), or (2,) for one input
+            Input weights, one unit a row.
+        v : array_like, shape (2,)
+            Output weights.
+
+        Returns
+        -------
+        array, shape (P,), float64
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape or dtype, NaN or infinity.
+        """
         shape = (2,) if self.inputs == 1 and np.ndim(w) == 1 else (2, self.inputs)
         weights = _float64(w, "w", shape)
         return np.concatenate([weights.ravel(), _float64(v, "v", (2,))])
 
     def from_overlap(self, u: Any, z: float, v: float, w: Any) -> FloatArray:
-        """Return the parameters (P,) of a network given in the coordinates of :class:`Overlap`.
+        """Return the parameters of a network given in the coordinates of :class:`Overlap`.
 
-        ``u`` and ``w`` are of shape (d,), or numbers for one input.
+        Parameters
+        ----------
+        u, w : array_like, shape (d,), or float for one input
+            Difference of the input weights, and their mean weighted by v.
+        z, v : float
+            Difference of the output weights over their sum, and the sum.
+
+        Returns
+        -------
+        array, shape (P,), float64
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape or dtype, NaN or infinity.
         """
         gap, centre = self._vector(u, "u"), self._vector(w, "w")
         side, total = number(z, "z"), number(v, "v")
@@ -226,10 +257,19 @@ class TwoUnits:
     def overlap(self, parameters: Any) -> Overlap:
         """Return the coordinates of the overlap.
 
+        Parameters
+        ----------
+        parameters : array, shape (P,)
+            Of the network, float64.
+
+        Returns
+        -------
+        Overlap
+
         Raises
         ------
-        ValueError
-            If ``v_1 + v_2`` is zero: then z and w do not exist.
+        ValueError, TypeError
+            For another shape or dtype, NaN or infinity, and where ``v_1 + v_2`` is zero: then z and w do not exist.
         """
         w, v = self._split(self._checked(parameters))
         total = v.sum()
@@ -239,6 +279,20 @@ class TwoUnits:
 
     def network(self, parameters: Any) -> Network:
         """Return the network of these parameters, without biases, for all that this library measures.
+
+        Parameters
+        ----------
+        parameters : array, shape (P,)
+            Of the network, float64.
+
+        Returns
+        -------
+        Network
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape or dtype, NaN or infinity.
 
         Examples
         --------
@@ -259,23 +313,81 @@ class TwoUnits:
     def loss(self, parameters: Any, teacher: Any) -> float:
         """Return the population loss, half the mean squared difference to the teacher's output.
 
-        ``parameters`` and ``teacher`` are of shape (P,), float64. Noise of the targets would add a constant.
+        Noise of the targets would add a constant.
+
+        Parameters
+        ----------
+        parameters, teacher : array, shape (P,)
+            Of the two networks, float64.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape or dtype, NaN or infinity.
         """
         return self._loss(self._checked(parameters), self._outputs(self._checked(teacher, "teacher")))
 
     def gradient(self, parameters: Any, teacher: Any) -> FloatArray:
-        """Return the gradient (P,) of :meth:`loss`."""
+        """Return the gradient of :meth:`loss`.
+
+        Parameters
+        ----------
+        parameters, teacher : array, shape (P,)
+            Of the two networks, float64.
+
+        Returns
+        -------
+        array, shape (P,), float64
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape or dtype, NaN or infinity.
+        """
         return self._jet(self._checked(parameters), self._outputs(self._checked(teacher, "teacher")))[0]
 
     def fisher(self, parameters: Any) -> FloatArray:
-        r"""Return the Fisher information matrix :math:`E_x[\nabla f\, \nabla f^\top]`, shape (P, P)."""
+        r"""Return the Fisher information matrix :math:`E_x[\nabla f\, \nabla f^\top]`.
+
+        Parameters
+        ----------
+        parameters : array, shape (P,)
+            Of the network, float64.
+
+        Returns
+        -------
+        array, shape (P, P), float64
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape or dtype, NaN or infinity.
+        """
         J = self._jacobian(self._checked(parameters))[1]
         return np.asarray(J @ J.T)
 
     def eigenvalues(self, parameters: Any) -> FloatArray:
-        """Return the eigenvalues of :meth:`fisher`, (P,), descending.
+        """Return the eigenvalues of :meth:`fisher`, descending.
 
         They are squares of singular values of the weighted Jacobian, and so accurate down to 1e-31 of the largest.
+
+        Parameters
+        ----------
+        parameters : array, shape (P,)
+            Of the network, float64.
+
+        Returns
+        -------
+        array, shape (P,), float64
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape or dtype, NaN or infinity.
         """
         J = self._jacobian(self._checked(parameters))[1]
         triangle = np.linalg.qr(J.T, mode="r")
@@ -285,6 +397,20 @@ class TwoUnits:
         """Return the change of :meth:`fisher`, relative to its largest entry, when the grid is made twice as fine.
 
         With the default ``nodes`` it is about 1e-15 for tanh at w = 1, 1e-10 at 2 and 1e-7 at 3.
+
+        Parameters
+        ----------
+        parameters : array, shape (P,)
+            Of the network, float64.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape or dtype, NaN or infinity.
         """
         flat = self._checked(parameters)
         finer = TwoUnits(self.activation, self.inputs, 2 * self.nodes - 1).fisher(flat)
@@ -309,6 +435,12 @@ class TwoUnits:
         Returns
         -------
         Approach
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape or dtype, an unknown name, fewer than two distances or one that is not positive, and where
+            there is no direction to come from: ``w_1 = w_2``, or ``v_1 + v_2`` is zero.
 
         Examples
         --------
@@ -343,6 +475,20 @@ class TwoUnits:
         """Return the best approximation of a teacher by one unit: where the plateau of two overlapping ones lies.
 
         It is the best of three local minima, searched from the teacher's two units and from their mean.
+
+        Parameters
+        ----------
+        teacher : array, shape (P,)
+            Its parameters, float64.
+
+        Returns
+        -------
+        SingleUnit
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape or dtype, NaN or infinity.
         """
         flat = self._checked(teacher, "teacher")
         weights, _ = self._split(flat)
@@ -459,6 +605,15 @@ class TwoUnits:
         w : array, shape (d,), or float for one input
         direction : array, shape (2,), optional
             e, that of :math:`w_1 - w_2`, of any length; needed for two inputs.
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        ValueError, TypeError
+            For another shape or dtype, and a direction that is zero, or missing for two inputs.
         """
         centre = self._vector(w, "w")
         if direction is None and self.inputs == 2:
@@ -597,6 +752,11 @@ def slow_manifold(z: float, half_squares: Any, *, v: float, c1: float) -> FloatA
     Returns
     -------
     array, shape (n,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        For z = 1 or -1, v = 0, values that neither ascend nor descend, and where ``|z|`` reaches 1 on the way.
 
     Examples
     --------
