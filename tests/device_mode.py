@@ -125,7 +125,7 @@ def load(name: str) -> types.ModuleType:
 
 def best() -> types.ModuleType:
     """Return the installed CuPy if a GPU works, else the stand-in."""
-    if "cupy" in sys.modules:
+    if hasattr(sys.modules.get("cupy"), "simulation"):
         return sys.modules["cupy"]
     if importlib.util.find_spec("cupy") is None or not works():
         for module in [name for name in sys.modules if name.split(".")[0] in ("cupy", "cupyx", "cupy_backends")]:

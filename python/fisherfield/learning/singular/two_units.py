@@ -235,10 +235,12 @@ class TwoUnits:
 
         Parameters
         ----------
-        u, w : array_like, shape (d,), or float for one input
-            Difference of the input weights, and their mean weighted by v.
+        u : array_like, shape (d,), or float for one input
+            Difference of the input weights.
         z, v : float
             Difference of the output weights over their sum, and the sum.
+        w : array_like, shape (d,), or float for one input
+            Mean of the input weights, weighted by v.
 
         Returns
         -------
