@@ -308,7 +308,7 @@ def forward_case(run: Run, name: str, dtype: str) -> Row:
     value, slope, other_value, other_slope = (cupy.empty_like(u) for _ in range(4))
 
     def epilogue() -> None:
-        cuda._forward_epilogue(u.shape, u, b, None, phi, None, value, slope, None)
+        cuda.forward_epilogue(u.shape, u, b, None, phi, None, value, slope, None)
 
     def unfused_epilogue() -> None:
         ACTIVATIONS[name](u + b, other_value, other_slope)
@@ -344,7 +344,7 @@ def backward_case(run: Run, seeds: int, dtype: str) -> Row:
     carried = np.matmul(delta, W)
 
     def epilogue() -> None:
-        cuda._over_entries("backward_epilogue", out, (seeds * T, M), seeds, T, M, slope, None, out, 0, None, None)
+        cuda.over_entries("backward_epilogue", out, (seeds * T, M), seeds, T, M, slope, None, out, 0, None, None)
 
     def unfused_epilogue() -> None:
         np.multiply(other, slope, out=other)

@@ -30,6 +30,7 @@ def kernel_names():
         "forward_epilogue tangent_epilogue backward_epilogue layer_jacobian sum_of_squares weighted_seeds seed_products"
     )
     names = [f"{name}_{dtype}" for name in layers.split() for dtype in ("float64", "float32")]
+    names += ["pair_closed_float64", "pair_series_float64", "pair_dual_float64"]
     return names + [f"gram_{part}_{mode}" for part in ("whole", "inputs", "seeds") for mode in cuda_kernels.TILES]
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "add_upper_curvature",
     "default_tile",
     "evaluate",
+    "forward_epilogue",
     "gram_tiles",
     "kernel_tiles",
     "layer_backward",
@@ -33,6 +34,7 @@ __all__ = [
     "layer_product",
     "layer_tangent",
     "layer_transposed_product",
+    "over_entries",
     "sum_of_squares",
 ]
 
@@ -47,7 +49,7 @@ def evaluate(phi: Any, u: FloatArray, order: int) -> tuple[FloatArray, ...]:
     """Return phi(u) and its derivatives up to the order, for a native activation."""
     value, *derivatives = (np.empty_like(u) for _ in range(order + 1))
     slope, bend = (*derivatives, None, None)[:2]
-    _forward_epilogue((1, u.size), u, None, None, phi, None, value, slope, bend)
+    forward_epilogue((1, u.size), u, None, None, phi, None, value, slope, bend)
     return (value, *derivatives)
 
 
@@ -65,7 +67,7 @@ def layer_forward(
 ) -> None:
     """``u = h W^T + b + skip``, ``pre = u``, ``out = phi(u)``, and its derivatives ``slope`` and ``bend``."""
     np.matmul(h, W.T, out=out)
-    _forward_epilogue(out.shape, out, b, skip, phi, pre, out, slope, bend)
+    forward_epilogue(out.shape, out, b, skip, phi, pre, out, slope, bend)
 
 
 def layer_tangent(
@@ -83,7 +85,7 @@ def layer_tangent(
     """``dpre = h dW^T + db + dh W^T + dskip`` and ``out = slope o dpre``."""
     along = None if h is None or dW is None else np.matmul(h, dW.T)
     through = None if dh is None else np.matmul(dh, W.T)
-    _over_entries("tangent_epilogue", out, out.shape, *out.shape, along, through, db, dskip, slope, dpre, out)
+    over_entries("tangent_epilogue", out, out.shape, *out.shape, along, through, db, dskip, slope, dpre, out)
 
 
 def layer_backward(
@@ -102,7 +104,7 @@ def layer_backward(
     num_bent = 0 if bent is None else len(bent)
     carried = delta if skip else None
     rows = (seeds * samples, units)
-    _over_entries("backward_epilogue", out, rows, seeds, samples, units, slope, carried, out, num_bent, bend, bent)
+    over_entries("backward_epilogue", out, rows, seeds, samples, units, slope, carried, out, num_bent, bend, bent)
 
 
 def layer_jacobian(A: FloatArray, B: FloatArray, bias: bool, out: FloatArray, offset: int) -> None:
@@ -111,7 +113,7 @@ def layer_jacobian(A: FloatArray, B: FloatArray, bias: bool, out: FloatArray, of
     inputs = A.shape[1]
     entries = (seeds * samples * outputs, inputs + bias)
     sizes = (seeds, samples, inputs, outputs)
-    _over_entries("layer_jacobian", out, entries, *sizes, A, B, np.int32(bias), out, offset, out.shape[2])
+    over_entries("layer_jacobian", out, entries, *sizes, A, B, np.int32(bias), out, offset, out.shape[2])
 
 
 def layer_gradient(
@@ -148,13 +150,13 @@ def layer_transposed_product(
     """``out = sum_rt u[r, t] gradient[r, t]`` of the layer's parameters."""
     seeds, samples, outputs = B.shape
     weights = np.empty((samples, outputs), B.dtype, like=B)
-    _over_entries("weighted_seeds", weights, weights.shape, seeds, samples, outputs, u, B, weights)
+    over_entries("weighted_seeds", weights, weights.shape, seeds, samples, outputs, u, B, weights)
     _weighted_sum(A, weights, bias, out)
 
 
 def sum_of_squares(B: FloatArray, out: FloatArray, executor: Executor | None = None) -> None:
     """``out[t] = sum_r B[r, t]^2``, entry by entry."""
-    _over_entries("sum_of_squares", out, out.shape, *B.shape, B, out)
+    over_entries("sum_of_squares", out, out.shape, *B.shape, B, out)
 
 
 def add_power_sum(
@@ -319,7 +321,7 @@ def _weighted_sum(A: FloatArray, weights: FloatArray, bias: bool, out: FloatArra
         out[size:] = weights.sum(axis=0)
 
 
-def _forward_epilogue(
+def forward_epilogue(
     shape: tuple[int, ...],
     product: FloatArray,
     b: FloatArray | None,
@@ -330,12 +332,13 @@ def _forward_epilogue(
     slope: FloatArray | None,
     bend: FloatArray | None,
 ) -> None:
+    """What follows the product of a forward step: bias, skip, activation and its derivatives in one pass."""
     kind, parameter = (0, 0.0) if phi is None else (phi.kind, phi.parameter)  # 0 is the identity
     activation = (np.int32(kind), np.float64(parameter))
-    _over_entries("forward_epilogue", product, shape, *shape, product, b, skip, *activation, pre, out, slope, bend)
+    over_entries("forward_epilogue", product, shape, *shape, product, b, skip, *activation, pre, out, slope, bend)
 
 
-def _over_entries(name: str, like: FloatArray, shape: Sequence[int], *arguments: Any) -> None:
+def over_entries(name: str, like: FloatArray, shape: Sequence[int], *arguments: Any) -> None:
     """Launch a kernel that runs over the entries of a matrix of this shape: columns along x, rows along y."""
     rows, columns = shape
     across = min(256, 1 << max(0, columns - 1).bit_length())

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from .._executor import run
 from . import as_like, on_host
-from .cuda import Layer, _over_entries, kernel_tiles
+from .cuda import Layer, kernel_tiles, over_entries
 
 __all__ = ["PairRecursion", "mean_squares"]
 
@@ -116,7 +116,7 @@ class PairRecursion:
                 forward, first = self._forward(rows, columns, accuracy, executor)
                 shape = first.shape[1:]
                 tile = _tile(rows, columns)
-                _over_entries("pair_dual", out, shape, *tile, depth, layers, forward, first, diagonal, out, T)
+                over_entries("pair_dual", out, shape, *tile, depth, layers, forward, first, diagonal, out, T)
                 qhat_sums += forward.sum(axis=2).sum(axis=1)
                 qtilde_sums += first.sum(axis=2).sum(axis=1)  # of the first L - 1 layers, which have replaced first
         errors, points = zip(*accuracy, strict=True)
@@ -136,7 +136,7 @@ class PairRecursion:
             left = np.zeros(shape, np.uint8, like=self.x)
             moments = (q, qhat[l + 1], first[l])
             arguments = (*layer.propagation, *layer.tables, *(left,) * layer.leaves, qhat[l], *moments)
-            _over_entries(layer.kernel, q, shape, *_tile(rows, columns), *arguments)
+            over_entries(layer.kernel, q, shape, *_tile(rows, columns), *arguments)
             if layer.leaves:
                 accuracy += self._integrate(l, left, rows[0], columns[0], *moments, executor)
         return qhat, first
